@@ -1,0 +1,1 @@
+"""Values that the whole of fxcast shares; standard library and numpy only."""

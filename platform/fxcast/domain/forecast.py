@@ -1,0 +1,178 @@
+"""A probabilistic forecast, and the port that every forecaster implements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import numpy as np
+
+from fxcast.domain.candle import CandleSeries, FloatArray
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadRequest
+
+CONTEXT_BARS = 100
+MAX_SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HorizonForecast:
+    """What the price may be one horizon ahead; prices in quote currency.
+
+    `q05`, `q50` and `q95` are Weibull quantiles of the samples, widened to the calibrated law; `samples` are the
+    Monte-Carlo prices themselves, ascending.
+    """
+
+    mean: float
+    std: float
+    q05: float
+    q50: float
+    q95: float
+    samples: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (self.mean, self.std, self.q05, self.q50, self.q95)
+        if not all(math.isfinite(number) for number in numbers) or self.std < 0 or not self.q05 <= self.q50 <= self.q95:
+            raise ValueError(f"not a forecast: mean {self.mean}, std {self.std}, quantiles {self.q05}, {self.q50}, {self.q95}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LDM4TSPrediction:
+    """A forecast of one symbol at one moment, for several horizons.
+
+    Attributes:
+        made_at: Close time of the last candle known, UTC.
+        price: Close of that candle.
+        horizons: By horizon in minutes of the market's open time (candles, not the clock over a weekend).
+        inference_time_ms: Time that the forecast took.
+        model_version: Which model answered.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    made_at: datetime
+    price: float
+    horizons: Mapping[int, HorizonForecast]
+    inference_time_ms: float
+    num_samples: int
+    model_version: str
+
+    def uncertainty_pct(self, horizon_minutes: int) -> float:
+        """Return 100 · std / price of one horizon, in per cent of price."""
+        return 100.0 * self.horizons[horizon_minutes].std / self.price
+
+    def to_dict(self, *, with_samples: bool = False) -> dict[str, Any]:
+        """Return plain JSON types; horizons are keyed by minutes as text."""
+        names = ("mean", "std", "q05", "q50", "q95")
+        horizons: dict[str, dict[str, Any]] = {}
+        for minutes, horizon in self.horizons.items():
+            horizons[str(minutes)] = {name: getattr(horizon, name) for name in names}
+            horizons[str(minutes)]["uncertainty_pct"] = self.uncertainty_pct(minutes)
+            if with_samples:
+                horizons[str(minutes)]["samples"] = list(horizon.samples)
+        return {
+            "symbol": self.symbol,
+            "timeframe": self.timeframe.name,
+            "made_at": self.made_at.isoformat(),
+            "price": self.price,
+            "horizons": horizons,
+            "inference_time_ms": self.inference_time_ms,
+            "num_samples": self.num_samples,
+            "model_version": self.model_version,
+        }
+
+    def to_quantiles_format(self) -> dict[int, dict[str, Any]]:
+        """Return q05, q50, q95 and `future_ts` by horizon in minutes.
+
+        `future_ts` is `made_at` plus the horizon; the market may be closed then, and the outcome is the close of the
+        candle that many bars ahead.
+        """
+        return {
+            minutes: {
+                "q05": horizon.q05,
+                "q50": horizon.q50,
+                "q95": horizon.q95,
+                "future_ts": self.made_at + timedelta(minutes=minutes),
+            }
+            for minutes, horizon in self.horizons.items()
+        }
+
+
+def prediction_from_dict(content: Mapping[str, Any]) -> LDM4TSPrediction:
+    """Rebuild a prediction from `LDM4TSPrediction.to_dict`."""
+    return LDM4TSPrediction(
+        symbol=content["symbol"],
+        timeframe=Timeframe(content["timeframe"]),
+        made_at=datetime.fromisoformat(content["made_at"]).astimezone(UTC),
+        price=content["price"],
+        horizons={
+            int(minutes): HorizonForecast(
+                **{name: horizon[name] for name in ("mean", "std", "q05", "q50", "q95")},
+                samples=tuple(horizon.get("samples", ())),
+            )
+            for minutes, horizon in content["horizons"].items()
+        },
+        inference_time_ms=content["inference_time_ms"],
+        num_samples=content["num_samples"],
+        model_version=content["model_version"],
+    )
+
+
+def summarize(samples: FloatArray) -> HorizonForecast:
+    """Summarize Monte-Carlo prices of one horizon, (samples,), as mean, std and Weibull quantiles.
+
+    Weibull's rule (i / (n + 1)) makes [q05, q95] of n samples cover 90 % when the samples follow the truth; numpy's
+    default rule covers 86.5 % at n = 50.
+    """
+    ordered = np.sort(samples)
+    q05, q50, q95 = np.quantile(ordered, (0.05, 0.5, 0.95), method="weibull")
+    return HorizonForecast(
+        mean=float(ordered.mean()),
+        std=float(ordered.std(ddof=1)) if len(ordered) > 1 else 0.0,
+        q05=float(q05),
+        q50=float(q50),
+        q95=float(q95),
+        samples=tuple(float(value) for value in ordered),
+    )
+
+
+class Forecaster(Protocol):
+    """What LDM4TS and every opponent implement."""
+
+    @property
+    def model_version(self) -> str: ...
+
+    @property
+    def horizons_minutes(self) -> tuple[int, ...]: ...
+
+    def forecast(
+        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int
+    ) -> LDM4TSPrediction:
+        """Forecast from the candles known now.
+
+        Args:
+            window: The last `CONTEXT_BARS` candles, oldest first.
+            horizons_minutes: Which of `horizons_minutes` to answer.
+            num_samples: Monte-Carlo samples, 1 to `MAX_SAMPLES`.
+            seed: The same seed and window give the same answer.
+
+        Raises:
+            BadRequest: If the window has too few candles, a horizon is unknown, or num_samples is out of range.
+        """
+        ...
+
+
+def check_request(window: CandleSeries, horizons_minutes: Sequence[int], num_samples: int, known: Sequence[int]) -> None:
+    """Raise BadRequest for a request that no forecaster can answer."""
+    if len(window) != CONTEXT_BARS:
+        raise BadRequest("candles", f"{len(window)} candles", f"exactly {CONTEXT_BARS}")
+    if not horizons_minutes:
+        raise BadRequest("horizons", "none", f"one or more of {sorted(known)}")
+    for horizon in horizons_minutes:
+        if horizon not in known:
+            raise BadRequest("horizons", str(horizon), f"any of {sorted(known)} minutes")
+    if not 1 <= num_samples <= MAX_SAMPLES:
+        raise BadRequest("num_samples", str(num_samples), f"1 to {MAX_SAMPLES}")

@@ -1,0 +1,53 @@
+"""Positions and the account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from fxcast.domain.order import Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """An open position: one per symbol, opened by one order."""
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    units: Decimal
+    entry_price: Decimal
+    stop: Decimal
+    target: Decimal | None
+    opened_at: datetime
+
+    def profit_at(self, price: Decimal) -> Decimal:
+        """Return the profit in quote currency if closed at a price."""
+        return self.side.sign * self.units * (price - self.entry_price)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What the broker says of the account, in `currency`; `equity` = `balance` + `open_profit`."""
+
+    currency: str
+    balance: Decimal
+    open_profit: Decimal
+
+    @property
+    def equity(self) -> Decimal:
+        return self.balance + self.open_profit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EquityPoint:
+    """The account at a candle's close."""
+
+    at: datetime
+    balance: Decimal
+    open_profit: Decimal
+
+    @property
+    def equity(self) -> Decimal:
+        return self.balance + self.open_profit

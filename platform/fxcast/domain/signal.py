@@ -1,0 +1,113 @@
+"""Signals: what a source says, what the sources together say, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Direction(StrEnum):
+    """Where a source expects the price to go."""
+
+    BULL = "bull"
+    BEAR = "bear"
+    NEUTRAL = "neutral"
+
+    @property
+    def sign(self) -> int:
+        return {Direction.BULL: 1, Direction.BEAR: -1, Direction.NEUTRAL: 0}[self]
+
+
+class SignalSource(StrEnum):
+    """Who says it."""
+
+    LDM4TS_FORECAST = "ldm4ts_forecast"
+    TREND = "trend"
+    MEAN_REVERSION = "mean_reversion"
+
+
+class Regime(StrEnum):
+    """State of the market, from filtered probabilities."""
+
+    TRENDING = "trending"
+    RANGING = "ranging"
+    VOLATILE = "volatile"
+
+
+class Verdict(StrEnum):
+    """What the engine decided about a signal."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One source's opinion; prices in quote currency, valid for `horizon_minutes` from `made_at` (a candle's close, UTC)."""
+
+    source: SignalSource
+    symbol: str
+    made_at: datetime
+    horizon_minutes: int
+    direction: Direction
+    strength: float  # [0, 1]
+    price: float
+    stop: float
+    target: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"strength {self.strength} is outside [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityScore:
+    """Six dimensions, each in [0, 1], their weighted mean, and the penalty for uncertainty.
+
+    `total` = `weighted_mean` × (1 − `uncertainty_penalty`).
+    """
+
+    consistency: float
+    confirmation: float
+    strength: float
+    timing: float
+    risk_reward: float
+    regime_alignment: float
+    weighted_mean: float
+    uncertainty_penalty: float
+    total: float
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} {value} is outside [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedSignal:
+    """The sources on one symbol at one moment, combined."""
+
+    symbol: str
+    made_at: datetime
+    horizon_minutes: int
+    direction: Direction
+    strength: float
+    price: float
+    stop: float
+    target: float
+    uncertainty_pct: float | None  # None when no forecast is in use
+    regime: Regime
+    quality: QualityScore
+    members: tuple[Signal, ...]
+
+    @property
+    def signal_id(self) -> str:
+        """Deterministic: the same moment of the same symbol is the same signal after a restart."""
+        return f"{self.symbol}-{self.made_at:%Y%m%dT%H%M}"
+
+    @property
+    def sources(self) -> Mapping[SignalSource, Direction]:
+        return {member.source: member.direction for member in self.members}

@@ -1,0 +1,86 @@
+"""One exception tree, one class per reaction.
+
+FxcastError
+├── Refused                  the input is wrong: fix it and ask again; nothing was done
+│   ├── BadCandles           market data that breaks a rule (`field`, `found`, `allowed`)
+│   ├── BadRequest           a forecast request that breaks a rule (`field`, `found`, `allowed`)
+│   ├── BadSetting           a configuration key or value
+│   ├── BadModelFolder       a model on disk that is incomplete, corrupt or of another preset
+│   └── BadSetup             the surroundings: an occupied port, an outdated database, an engine that already runs
+├── Unavailable              try again later: a service or a broker did not answer
+│   ├── ForecastUnavailable  no forecast in time
+│   └── OutcomeUnknown       a broker call that may or may not have been executed: ask, never assume
+└── MustStop                 going on would risk money
+    └── ReconciliationFailed the ledger and the broker disagree
+"""
+
+from __future__ import annotations
+
+
+class FxcastError(Exception):
+    """Base of every error that fxcast raises on purpose."""
+
+
+class Refused(FxcastError):
+    """The input is wrong; nothing was done."""
+
+
+class _FieldRefused(Refused):
+    """A named field that was refused, with what was found and what is allowed."""
+
+    def __init__(self, field: str, found: str, allowed: str) -> None:
+        super().__init__(field, found, allowed)
+        self.field = field
+        self.found = found
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.field}: found {self.found}; allowed: {self.allowed}"
+
+
+class BadCandles(_FieldRefused):
+    """Candles that break a rule of the market data."""
+
+
+class BadRequest(_FieldRefused):
+    """A forecast request that breaks a rule of the service."""
+
+
+class BadSetting(Refused):
+    """A configuration key or value that is unknown or out of range."""
+
+
+class BadModelFolder(Refused):
+    """A model folder that is incomplete, corrupt or of another preset."""
+
+    def __init__(self, folder: str, problem: str) -> None:
+        super().__init__(folder, problem)
+        self.folder = folder
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"model folder {self.folder}: {self.problem}"
+
+
+class BadSetup(Refused):
+    """The surroundings are not as they must be; the message says what to do."""
+
+
+class Unavailable(FxcastError):
+    """Something did not answer; trying again later may work."""
+
+
+class ForecastUnavailable(Unavailable):
+    """No forecast came in time."""
+
+
+class OutcomeUnknown(Unavailable):
+    """A broker call that may or may not have been executed."""
+
+
+class MustStop(FxcastError):
+    """Going on would risk money."""
+
+
+class ReconciliationFailed(MustStop):
+    """The ledger and the broker disagree in a way that can't be resolved by itself."""

@@ -1,0 +1,52 @@
+"""What a trader sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from fxcast.config import Settings
+from fxcast.domain.forecast import MAX_SAMPLES
+
+
+class RiskLimits(Settings):
+    """Limits that stand between a decision and an order; they only reduce."""
+
+    max_positions: int = Field(3, ge=1, description="open positions at once")
+    max_currency_exposure_pct: float = Field(
+        300.0, gt=0, description="net exposure to one currency, per cent of equity (300 = three times)"
+    )
+    max_daily_loss_pct: float = Field(2.0, gt=0, description="no new risk after losing this much of the day's first equity")
+    max_drawdown_pct: float = Field(15.0, gt=0, description="no new risk this far below the peak of equity")
+    max_spread_pips: float = Field(3.0, gt=0, description="no new risk at a wider spread")
+    max_forecast_age_bars: int = Field(8, ge=0, description="an older forecast counts as none")
+
+
+class TradingConfig(Settings):
+    """The engine's settings. The seven `ldm4ts_` switches are the ones users know; off means off."""
+
+    use_ldm4ts: bool = Field(True, description="ask for LDM4TS forecasts and trade on them")
+    ldm4ts_checkpoint_path: Path | None = Field(None, description="model folder that the service should have loaded; checked at start")
+    ldm4ts_horizons: tuple[int, ...] = Field((15, 60, 240), min_length=1, description="horizons in minutes")
+    ldm4ts_uncertainty_threshold: float = Field(
+        0.5, gt=0, description="uncertainty (100 · std / price, per cent) at which size is zero and the signal is rejected"
+    )
+    ldm4ts_min_strength: float = Field(0.3, ge=0, le=1, description="|mean − price| / std below which a forecast gives no signal")
+    ldm4ts_position_scaling: bool = Field(True, description="size × max(0, 1 − uncertainty / threshold)")
+    ldm4ts_num_samples: int = Field(50, ge=2, le=MAX_SAMPLES, description="Monte-Carlo samples of a forecast")
+
+    forecast_interval_bars: int = Field(1, ge=1, description="ask for a forecast on every n-th candle")
+    forecast_timeout_s: float = Field(10.0, gt=0, description="a later forecast is no forecast")
+    use_trend: bool = Field(True, description="trade with the trend (moving averages)")
+    use_mean_reversion: bool = Field(True, description="trade against extremes (Bollinger bands)")
+    min_quality: float = Field(0.45, ge=0, le=1, description="total quality below which a signal is rejected")
+    risk_per_trade_pct: float = Field(0.5, gt=0, le=10, description="share of equity lost if the stop is hit, per cent")
+    spread_pips: float = Field(1.0, ge=0, description="typical spread: forecasts inside it are neutral")
+    risk: RiskLimits = RiskLimits()
+
+    @model_validator(mode="after")
+    def _horizons_ascend(self) -> TradingConfig:
+        if list(self.ldm4ts_horizons) != sorted(set(self.ldm4ts_horizons)) or self.ldm4ts_horizons[0] <= 0:
+            raise ValueError(f"ldm4ts_horizons must ascend from above zero, found {list(self.ldm4ts_horizons)}")
+        return self
