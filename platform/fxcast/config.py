@@ -10,14 +10,13 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -45,6 +44,7 @@ class JobSettings(BaseSettings):
         cli_kebab_case="all",
         cli_avoid_json=True,
         cli_hide_none_type=True,
+        cli_exit_on_error=False,
     )
 
     @classmethod
@@ -57,8 +57,7 @@ class JobSettings(BaseSettings):
         Raises:
             BadSetting: If a file, a key or a value is wrong; names it, and the nearest known key.
         """
-        arguments = list(sys.argv[1:] if arguments is None else arguments)
-        config_file, arguments = _take_config_file(arguments)
+        config_file, options = _take_config_file(list(sys.argv[1:] if arguments is None else arguments))
 
         class Parsed(cls):  # a subclass per call: the sources below close over this call's file and arguments
             @classmethod
@@ -70,12 +69,13 @@ class JobSettings(BaseSettings):
                 dotenv_settings: PydanticBaseSettingsSource,
                 file_secret_settings: PydanticBaseSettingsSource,
             ) -> tuple[PydanticBaseSettingsSource, ...]:
+                del init_settings, dotenv_settings, file_secret_settings  # a job reads from none of these
                 command_line: CliSettingsSource[BaseSettings] = CliSettingsSource(
-                    settings_cls, cli_prog_name=f"python -m {_module_name()}", cli_parse_args=arguments
+                    settings_cls, cli_prog_name=f"python -m {_module_name()}", cli_parse_args=options
                 )
-                sources = [command_line, EnvSettingsSource(settings_cls)]
+                sources: list[PydanticBaseSettingsSource] = [command_line, env_settings]
                 if config_file is not None:
-                    sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=config_file))
+                    sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=config_file, yaml_file_encoding="utf-8"))
                 return tuple(sources)
 
         Parsed.__doc__ = f"{cls.__doc__}\n\n--config FILE reads settings from a YAML file; the options below override it."
@@ -85,7 +85,7 @@ class JobSettings(BaseSettings):
         except ValidationError as error:
             raise BadSetting(explain(error, cls)) from None
         except SettingsError as error:
-            raise BadSetting(f"{error}") from None
+            raise BadSetting(_explain_command_line(str(error), options, cls)) from None
         return cls.model_construct(**{name: getattr(parsed, name) for name in cls.model_fields})
 
 
@@ -102,16 +102,26 @@ def _take_config_file(arguments: list[str]) -> tuple[Path | None, list[str]]:
             inline = "=" in argument
             path = Path(argument.split("=", 1)[1] if inline else arguments[position + 1])
             if not path.is_file():
-                raise BadSetting(f"--config {path}: there is no such file")
-            try:
-                content = yaml.safe_load(path.read_text())
-            except yaml.YAMLError as error:
-                raise BadSetting(f"--config {path}: not YAML: {error}") from None
-            if content is not None and not isinstance(content, dict):
-                raise BadSetting(f"--config {path}: expected keys and values, found {type(content).__name__}")
+                raise BadSetting(f"{path}: there is no such file")
+            content = _read_yaml(path)
             rest = arguments[:position] + arguments[position + (1 if inline else 2) :]
             return (path if content else None), rest
     return None, arguments
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadSetting(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise BadSetting(f"{path}: expected keys and values, found {type(content).__name__}")
+    for key in cast("dict[Any, Any]", content):
+        if not isinstance(key, str):
+            raise BadSetting(f"{path}: expected names as keys, found {key!r}")
+    return cast("dict[str, Any]", content)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -123,16 +133,39 @@ def load_yaml(settings_class: type[SettingsT], path: Path) -> SettingsT:
     Raises:
         BadSetting: If the file is missing, is not YAML, or holds an unknown key or a bad value.
     """
-    _, _ = _take_config_file(["--config", str(path)])
+    if not path.is_file():
+        raise BadSetting(f"{path}: there is no such file")
     try:
-        return settings_class.model_validate(yaml.safe_load(path.read_text()) or {})
+        return settings_class.model_validate(_read_yaml(path))
     except ValidationError as error:
         raise BadSetting(f"{path}: {explain(error, settings_class)}") from None
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say in one line per problem which key is wrong, what was found and what is allowed."""
-    return "; ".join(_explain_one(problem["loc"], problem["type"], problem["msg"], problem["input"], model) for problem in error.errors())
+    return "; ".join(
+        _explain_one(problem["loc"], problem["type"], problem["msg"], problem["input"], model) for problem in error.errors()
+    )
+
+
+def _explain_command_line(message: str, arguments: Sequence[str], model: type[BaseModel]) -> str:
+    known = [*_option_names(model, ""), "--config", "--help"]
+    for argument in arguments:
+        option = argument.split("=", 1)[0]
+        if option.startswith("--") and option not in known and argument in message:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            return f"unknown option {option}" + (f"; did you mean {near[0]}?" if near else "")
+    return message.removeprefix("error parsing CLI: ")
+
+
+def _option_names(model: type[BaseModel], prefix: str) -> list[str]:
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        option = prefix + name.replace("_", "-")
+        names += [f"--{option}", f"--no-{option}"] if field.annotation is bool else [f"--{option}"]
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += _option_names(field.annotation, f"{option}.")
+    return names
 
 
 def _explain_one(loc: tuple[int | str, ...], kind: str, message: str, found: object, model: type[BaseModel]) -> str:
@@ -151,5 +184,5 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
         annotation = None if field is None else field.annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
-        model = cast("type[BaseModel]", annotation)
+        model = annotation
     return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""The Ray glue that jobs share."""

@@ -26,7 +26,7 @@ class Instrument:
 
     def round_price(self, price: float | Decimal) -> Decimal:
         """Round a price to the nearest tick."""
-        return Decimal(repr(price) if isinstance(price, float) else price).quantize(self.tick, rounding=ROUND_HALF_EVEN)
+        return Decimal(repr(float(price)) if isinstance(price, float) else price).quantize(self.tick, rounding=ROUND_HALF_EVEN)
 
     def round_units(self, units: float | Decimal) -> Decimal:
         """Round a size down to the lot step; below the minimum it is zero."""

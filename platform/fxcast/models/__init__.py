@@ -1,0 +1,1 @@
+"""LDM4TS: the parts of the model, and the forecasters it is compared with."""

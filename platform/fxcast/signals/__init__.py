@@ -1,0 +1,1 @@
+"""What the sources say of the market, how they are combined, and how good the combination is."""

@@ -39,6 +39,9 @@ class ClosedCandle:
 class Feed(Protocol):
     """Closed candles of one symbol, each once and in order."""
 
+    @property
+    def symbol(self) -> str: ...
+
     def closed_candles(self, *, after: datetime | None) -> Iterator[ClosedCandle]:
         """Yield the candles that close after a moment (all of the feed's period when None)."""
         ...
@@ -65,6 +68,10 @@ class Broker(Protocol):
 
     def order(self, client_order_id: str) -> BrokerOrder | None:
         """Return what the broker knows of an order, None if it never came."""
+        ...
+
+    def open_orders(self) -> tuple[BrokerOrder, ...]:
+        """Return the orders taken but neither filled nor cancelled (not the stops and targets of positions)."""
         ...
 
     def positions(self) -> tuple[Position, ...]: ...

@@ -1,0 +1,1 @@
+"""The torch loops; they know nothing of Ray and report through a callback."""

@@ -1,0 +1,1 @@
+"""The forecasters that LDM4TS is compared with."""

@@ -1,0 +1,137 @@
+"""Train LDM4TS with Ray Train, calibrate it and register the model: python -m jobs.train."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field
+from rich.console import Console
+from rich.progress import TaskID
+
+from fxcast.adapters.storage.database import open_database
+from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activate, register_model
+from fxcast.cluster.local import ray_session
+from fxcast.cluster.train_driver import TrainOutcome, TrainPlan, plan_periods, train_model
+from fxcast.config import JobSettings
+from fxcast.data.store import CandleStore
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadSetting
+from fxcast.models.autoencoder import SHIPPED_TINY_VAE
+from fxcast.models.config import Preset, preset_config
+from fxcast.models.folder import check_folder
+from fxcast.progress import progress_bar
+from fxcast.training.config import TrainingConfig
+from jobs.entry import run
+
+
+class TrainJob(JobSettings):
+    """Train LDM4TS on candles of the store, with Ray Train; the same name again resumes a run that was stopped."""
+
+    name: str | None = Field(None, description="name of the run and version of the model; by default preset, timeframe and time")
+    store: str = Field("runs/store", description="root of the candle store")
+    symbols: tuple[str, ...] = Field(("EURUSD",), min_length=1, description="series to train on")
+    timeframe: str = Field("1h", description="length of a candle")
+    preset: Preset = Field("tiny", description="tiny (CPU) or paper (GPU)")
+    validation_share: float = Field(0.17, gt=0, lt=1, description="share of the candles for early stopping and calibration")
+    test_share: float = Field(0.22, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
+    until: AwareDatetime | None = Field(None, description="candles that open later do not exist for this run")
+    autoencoder: str = Field(str(SHIPPED_TINY_VAE), description="folder or hub name of the VAE; paper: stabilityai/sd-vae-ft-mse")
+    text_encoder: str | None = Field(None, description="folder or hub name; without it, the packaged MiniLM")
+    training: TrainingConfig = TrainingConfig()
+    workers: int = Field(2, ge=1, description="Ray Train workers")
+    use_gpu: bool = Field(False, description="one GPU a worker")
+    models: Path = Field(Path("runs/models"), description="folder of the models; the new one is a sub-folder named as the run")
+    storage_path: str | None = Field(None, description="where Ray Train keeps checkpoints; by default beside the models")
+    database_url: str = Field("sqlite:///runs/fxcast.db", description="database of the model registry")
+
+
+def train(settings: TrainJob) -> RegisteredModel:
+    """Plan the periods, train, and register and activate the model.
+
+    Raises:
+        BadCandles: If there are too few candles.
+        BadSetting: If a model of that name exists.
+        BadSetup: If the database is not at the newest schema.
+        BadModelFolder: If the autoencoder or the text encoder can't be loaded.
+    """
+    database = open_database(settings.database_url)
+    plan = _plan(settings)
+    folder = settings.models / plan.name
+    if folder.exists():
+        raise BadSetting(f"name: a model named {plan.name} exists in {settings.models}; choose another name")
+    with ray_session(num_cpus=max(2, settings.workers)), progress_bar() as progress:
+        tasks: dict[str, TaskID] = {}
+        waiting = progress.add_task("starting workers", total=None)
+
+        def show(stage: str, done: int, total: int) -> None:
+            progress.update(waiting, visible=False)
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        outcome = train_model(plan, show)
+    shutil.copytree(outcome.folder, folder)
+    check_folder(folder, preset=settings.preset, timeframe=settings.timeframe)
+    model = _registered(plan, outcome, folder)
+    register_model(database, model)
+    activate(database, model.version)
+    return model
+
+
+def _plan(settings: TrainJob) -> TrainPlan:
+    config = preset_config(settings.preset, settings.timeframe)
+    series = CandleStore(settings.store).read(settings.symbols[0], Timeframe(settings.timeframe), stop=settings.until)
+    train_period, validation_period, _ = plan_periods(
+        series, config, validation_share=settings.validation_share, test_share=settings.test_share
+    )
+    name = settings.name or f"ldm4ts-{settings.preset}-{settings.timeframe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return TrainPlan(
+        name=name,
+        store=settings.store if "://" in settings.store else str(Path(settings.store).absolute()),
+        symbols=settings.symbols,
+        train=train_period,
+        validation=validation_period,
+        model=config,
+        training=settings.training,
+        autoencoder=settings.autoencoder,
+        text_encoder=settings.text_encoder,
+        storage_path=settings.storage_path or str((settings.models.absolute().parent / "train")),
+        workers=settings.workers,
+        use_gpu=settings.use_gpu,
+    )
+
+
+def _registered(plan: TrainPlan, outcome: TrainOutcome, folder: Path) -> RegisteredModel:
+    return RegisteredModel(
+        version=plan.name,
+        preset=plan.model.preset,
+        symbol=plan.symbols[0] if len(plan.symbols) == 1 else ANY_SYMBOL,
+        timeframe=plan.model.timeframe,
+        folder=folder.absolute(),
+        config=plan.model_dump(mode="json"),
+        data_hash=outcome.data_hash,
+        data_start=plan.train[0],
+        data_end=plan.validation[1],
+        metrics={name: value for name, value in outcome.metrics.items() if isinstance(value, str | int | float)},
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job."""
+    return run(lambda: _report(TrainJob.parse(arguments)))
+
+
+def _report(settings: TrainJob) -> int:
+    model = train(settings)
+    console = Console(highlight=False)
+    console.print(f"model {model.version} in {model.folder}")
+    names = ("step", "stopped_by", "best_loss", "seconds")
+    console.print(", ".join(f"{name} {model.metrics[name]}" for name in names if name in model.metrics))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

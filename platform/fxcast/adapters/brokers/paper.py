@@ -1,0 +1,241 @@
+"""A broker that is a file: the paper market's book, each operation one atomic commit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
+
+from fxcast.domain.candle import Candle
+from fxcast.domain.order import BrokerOrder, Fill, FillReason, OrderIntent, OrderStatus, Side
+from fxcast.domain.portfolio import Account, Position
+from fxcast.errors import BadSetup
+from fxcast.trading import fill_simulation
+from fxcast.trading.config import PaperMarketConfig
+from fxcast.trading.fill_simulation import Book, book_from_json, open_book
+
+_METADATA = MetaData()
+# The book without its settled orders, which only ever grow and have a table of their own.
+_BOOK = Table("book", _METADATA, Column("id", Integer, primary_key=True), Column("content", String, nullable=False))
+_SETTLED = Table(
+    "settled_orders",
+    _METADATA,
+    Column("place", Integer, primary_key=True),
+    Column("client_order_id", String, nullable=False, unique=True),
+    Column("broker_order_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("reason", String, nullable=False),
+)
+_FILLS = Table(
+    "fills",
+    _METADATA,
+    Column("sequence", Integer, primary_key=True),
+    Column("client_order_id", String, nullable=False),
+    Column("symbol", String, nullable=False),
+    Column("side", String, nullable=False),
+    Column("units", String, nullable=False),  # decimals are text: SQLite's NUMERIC is a float
+    Column("price", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("profit", String, nullable=False),
+    Column("filled_at", String, nullable=False),
+)
+
+# Built once: SQLAlchemy compiles a statement that it knows no more than once.
+_SAVE_BOOK = update(_BOOK).values(content=bindparam("content"))
+
+
+class PaperBroker:
+    """Implements `trading.ports.Broker` and `MarketObserver`; survives a kill at any point, as a real broker would.
+
+    One process writes to a file; what others wrote after it was opened is not seen.
+
+    Args:
+        path: SQLite file, made if it is missing; None keeps the book in memory.
+
+    Raises:
+        BadSetup: If the file is not a paper broker's, or its account was opened with other settings.
+    """
+
+    def __init__(self, path: Path | None, config: PaperMarketConfig) -> None:
+        self._engine = _open(path)
+        try:
+            with self._engine.begin() as connection:
+                _METADATA.create_all(connection)
+                self._book = _load(connection) or _create(connection, config)
+        except DatabaseError as error:
+            self._engine.dispose()
+            raise BadSetup(f"{path} is not the file of a paper broker: {error.orig}") from None
+        if self._book.config != config:
+            self._engine.dispose()
+            raise BadSetup(
+                f"the paper account in {path} was opened with {_difference(self._book.config, config)}; use another file"
+            )
+
+    @property
+    def book(self) -> Book:
+        """The book as it was committed last."""
+        return self._book
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    def place_order(self, intent: OrderIntent) -> BrokerOrder:
+        """Take an order, or reject it with a reason; the same client_order_id again returns the first one's state."""
+        book, answer = fill_simulation.place(self._book, intent)
+        self._commit(book, ())
+        return answer
+
+    def observe(self, symbol: str, candle: Candle, closed_at: datetime) -> None:
+        """Fill what a closed candle fills; one that was taken before changes nothing."""
+        self._commit(*fill_simulation.observe(self._book, symbol, candle, closed_at))
+
+    def order(self, client_order_id: str) -> BrokerOrder | None:
+        return fill_simulation.order(self._book, client_order_id)
+
+    def open_orders(self) -> tuple[BrokerOrder, ...]:
+        return fill_simulation.open_orders(self._book)
+
+    def positions(self) -> tuple[Position, ...]:
+        return tuple(self._book.positions.values())
+
+    def fills_since(self, sequence: int) -> tuple[Fill, ...]:
+        """Return the fills with a higher sequence, in order."""
+        if sequence >= self._book.sequence:
+            return ()
+        query = select(_FILLS).where(_FILLS.c.sequence > sequence).order_by(_FILLS.c.sequence)
+        with self._engine.connect() as connection:
+            return tuple(_fill(**row) for row in connection.execute(query).mappings())
+
+    def account(self) -> Account:
+        return fill_simulation.account(self._book)
+
+    def spread_pips(self, symbol: str) -> float:  # noqa: ARG002  # the paper market has one spread for all
+        return float(self._book.config.spread_pips)
+
+    def _commit(self, book: Book, fills: tuple[Fill, ...]) -> None:
+        if book is self._book:
+            return
+        with self._engine.begin() as connection:
+            known = len(self._book.settled)
+            for place, settled in enumerate(islice(book.settled.values(), known, None), start=known):
+                connection.execute(insert(_SETTLED).values(place=place, **_order_values(settled)))
+            for fill in fills:
+                connection.execute(insert(_FILLS).values(**_fill_values(fill)))
+            connection.execute(_SAVE_BOOK, {"content": _without_settled(book)})
+        self._book = book
+
+
+def _open(path: Path | None) -> Engine:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(f"sqlite:///{path}")
+    else:  # one connection, or every thread would get a database of its own
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: SqliteConnection, _: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions only before INSERT and the like; `_begin` does.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    # Safe against a killed process; only a power cut may lose the last commits, and a paper account can bear that.
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _load(connection: Connection) -> Book | None:
+    content = connection.execute(select(_BOOK.c.content)).scalar()
+    if content is None:
+        return None
+    rows = connection.execute(select(_SETTLED).order_by(_SETTLED.c.place)).mappings()
+    settled = {
+        row["client_order_id"]: BrokerOrder(
+            client_order_id=row["client_order_id"],
+            broker_order_id=row["broker_order_id"],
+            status=OrderStatus(row["status"]),
+            reason=row["reason"],
+        )
+        for row in rows
+    }
+    return replace(book_from_json(content), settled=settled)
+
+
+def _create(connection: Connection, config: PaperMarketConfig) -> Book:
+    book = open_book(config)
+    connection.execute(insert(_BOOK).values(id=1, content=_without_settled(book)))
+    return book
+
+
+def _without_settled(book: Book) -> str:
+    return replace(book, settled={}).to_json()
+
+
+def _order_values(order: BrokerOrder) -> dict[str, str]:
+    return {
+        "client_order_id": order.client_order_id,
+        "broker_order_id": order.broker_order_id,
+        "status": order.status.value,
+        "reason": order.reason,
+    }
+
+
+def _fill_values(fill: Fill) -> dict[str, str | int]:
+    return {
+        "sequence": fill.sequence,
+        "client_order_id": fill.client_order_id,
+        "symbol": fill.symbol,
+        "side": fill.side.value,
+        "units": str(fill.units),
+        "price": str(fill.price),
+        "reason": fill.reason.value,
+        "profit": str(fill.profit),
+        "filled_at": fill.filled_at.isoformat(),
+    }
+
+
+def _fill(
+    *, sequence: int, client_order_id: str, symbol: str, side: str, units: str, price: str, reason: str, profit: str, filled_at: str
+) -> Fill:
+    return Fill(
+        sequence=sequence,
+        client_order_id=client_order_id,
+        symbol=symbol,
+        side=Side(side),
+        units=Decimal(units),
+        price=Decimal(price),
+        reason=FillReason(reason),
+        profit=Decimal(profit),
+        filled_at=datetime.fromisoformat(filled_at),
+    )
+
+
+def _difference(found: PaperMarketConfig, wanted: PaperMarketConfig) -> str:
+    pairs = zip(found, wanted, strict=True)
+    return ", ".join(f"{name} {old}, not {new}" for (name, old), (_, new) in pairs if old != new)

@@ -1,0 +1,276 @@
+"""The tables, as SQLAlchemy models.
+
+A change here needs a migration and a new `SCHEMA_REVISION`; a test compares the three.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from fxcast.adapters.storage.types import ExactDecimal, UtcDateTime
+
+# The Alembic revision that these models describe. A constant, so that opening a database needs no migrations folder.
+SCHEMA_REVISION = "0001"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of every table; constraints get predictable names, so that later migrations can refer to them."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime(),
+        Decimal: ExactDecimal(),
+        float: Double(),
+        bool: Boolean(),
+        int: Integer(),
+    }
+
+
+class PredictionRow(Base):
+    """A forecast of one horizon, and what became of it once `target_at` has passed (until then those columns are null)."""
+
+    __tablename__ = "ldm4ts_predictions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(16))
+    timeframe: Mapped[str] = mapped_column(String(8))
+    made_at: Mapped[datetime]
+    horizon_minutes: Mapped[int]
+    price: Mapped[float]
+    mean: Mapped[float]
+    std: Mapped[float]
+    q05: Mapped[float]
+    q50: Mapped[float]
+    q95: Mapped[float]
+    samples: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
+    uncertainty_pct: Mapped[float]
+    inference_time_ms: Mapped[float]
+    num_samples: Mapped[int]
+    model_version: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+    target_at: Mapped[datetime | None]
+    actual_price: Mapped[float | None]
+    error: Mapped[float | None]
+    absolute_error: Mapped[float | None]
+    inside_90: Mapped[bool | None]
+    direction_right: Mapped[bool | None]
+    resolved_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # Also finds the forecasts of one symbol, timeframe and moment: no further index starts with these columns.
+        UniqueConstraint("symbol", "timeframe", "made_at", "horizon_minutes", "model_version"),
+        # The newest forecasts of all symbols (dashboard), and forecasts past their keeping time.
+        Index("ix_ldm4ts_predictions_made_at", "made_at"),
+        # Everything that one model said, in order: scoring a model, comparing two.
+        Index("ix_ldm4ts_predictions_model_version", "model_version", "made_at"),
+        # The recent history of one symbol's horizon, whichever model and timeframe: the chart of forecast and outcome.
+        Index("ix_ldm4ts_predictions_symbol_horizon", "symbol", "horizon_minutes", "made_at"),
+        # The forecasts of a symbol that wait for their outcome (resolved_at is null), and those resolved since a moment.
+        Index("ix_ldm4ts_predictions_resolved_at", "resolved_at", "symbol", "timeframe"),
+    )
+
+
+class ModelRow(Base):
+    """A trained model on disk: where it lies, what it was trained on and how it scored."""
+
+    __tablename__ = "ldm4ts_model_metadata"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(String(128))
+    preset: Mapped[str] = mapped_column(String(32))
+    symbol: Mapped[str] = mapped_column(String(16))
+    timeframe: Mapped[str] = mapped_column(String(8))
+    folder: Mapped[str] = mapped_column(Text)
+    config: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data_hash: Mapped[str] = mapped_column(String(128))
+    data_start: Mapped[datetime]
+    data_end: Mapped[datetime]
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+    is_active: Mapped[bool]
+
+    __table_args__ = (
+        UniqueConstraint("version"),
+        # The model in use for a symbol and timeframe; being unique where active, it also keeps a second one out.
+        Index(
+            "ix_ldm4ts_model_metadata_active",
+            "symbol",
+            "timeframe",
+            unique=True,
+            sqlite_where=text("is_active"),
+            postgresql_where=text("is_active"),
+        ),
+        # The models in the order they were registered: the list a person chooses from, newest first.
+        Index("ix_ldm4ts_model_metadata_created_at", "created_at"),
+    )
+
+
+class InferenceMinuteRow(Base):
+    """One minute of inference of one model on one replica."""
+
+    __tablename__ = "ldm4ts_inference_metrics"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    minute: Mapped[datetime]
+    model_version: Mapped[str] = mapped_column(String(128))
+    replica: Mapped[str] = mapped_column(String(128))
+    count: Mapped[int]
+    errors: Mapped[int]
+    average_ms: Mapped[float | None]
+    p50_ms: Mapped[float | None]
+    p95_ms: Mapped[float | None]
+    p99_ms: Mapped[float | None]
+    max_ms: Mapped[float | None]
+
+    __table_args__ = (
+        UniqueConstraint("minute", "model_version", "replica"),
+        # One model's latency over time (dashboard).
+        Index("ix_ldm4ts_inference_metrics_version", "model_version", "minute"),
+    )
+
+
+class EngineStateRow(Base):
+    """The state of an engine after its last candle; everything else of an engine refers to it."""
+
+    __tablename__ = "engine_states"
+
+    engine_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    state: Mapped[str] = mapped_column(Text)
+    saved_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+def _engine_key() -> Mapped[str]:
+    return mapped_column(String(128), ForeignKey("engine_states.engine_id"), primary_key=True)
+
+
+class SignalRow(Base):
+    """A fused signal with what was decided about it. Its prices are the model's floats; units are money."""
+
+    __tablename__ = "signals"
+
+    engine_id: Mapped[str] = _engine_key()
+    signal_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(16))
+    made_at: Mapped[datetime]
+    horizon_minutes: Mapped[int]
+    direction: Mapped[str] = mapped_column(String(16))
+    strength: Mapped[float]
+    price: Mapped[float]
+    stop: Mapped[float]
+    target: Mapped[float]
+    uncertainty_pct: Mapped[float | None]
+    regime: Mapped[str] = mapped_column(String(16))
+    quality_consistency: Mapped[float]
+    quality_confirmation: Mapped[float]
+    quality_strength: Mapped[float]
+    quality_timing: Mapped[float]
+    quality_risk_reward: Mapped[float]
+    quality_regime_alignment: Mapped[float]
+    quality_weighted_mean: Mapped[float]
+    quality_uncertainty_penalty: Mapped[float]
+    quality_total: Mapped[float]
+    members: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    verdict: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    base_units: Mapped[Decimal]
+    units: Mapped[Decimal]
+
+
+class OrderRow(Base):
+    """An order from intent to its end."""
+
+    __tablename__ = "orders"
+
+    engine_id: Mapped[str] = _engine_key()
+    client_order_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    signal_id: Mapped[str] = mapped_column(String(64))
+    symbol: Mapped[str] = mapped_column(String(16))
+    side: Mapped[str] = mapped_column(String(8))
+    units: Mapped[Decimal]
+    purpose: Mapped[str] = mapped_column(String(8))
+    stop: Mapped[Decimal | None]
+    target: Mapped[Decimal | None]
+    created_at: Mapped[datetime]
+    place_in_batch: Mapped[int]  # orders of one candle share created_at; a close may have to go before an open
+    status: Mapped[str] = mapped_column(String(16))
+    broker_order_id: Mapped[str] = mapped_column(String(128))
+    reason: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        # The orders to ask the broker about: read at every candle, out of all that the engine ever placed.
+        Index("ix_orders_status", "engine_id", "status"),
+    )
+
+
+class FillRow(Base):
+    """An execution at the broker."""
+
+    __tablename__ = "fills"
+
+    engine_id: Mapped[str] = _engine_key()
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    client_order_id: Mapped[str] = mapped_column(String(128))
+    symbol: Mapped[str] = mapped_column(String(16))
+    side: Mapped[str] = mapped_column(String(8))
+    units: Mapped[Decimal]
+    price: Mapped[Decimal]
+    reason: Mapped[str] = mapped_column(String(16))
+    profit: Mapped[Decimal]
+    filled_at: Mapped[datetime]
+
+
+class PositionRow(Base):
+    """A position, open while `closed_at` is null."""
+
+    __tablename__ = "positions"
+
+    engine_id: Mapped[str] = _engine_key()
+    client_order_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(16))
+    side: Mapped[str] = mapped_column(String(8))
+    units: Mapped[Decimal]
+    entry_price: Mapped[Decimal]
+    stop: Mapped[Decimal]
+    target: Mapped[Decimal | None]
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    exit_price: Mapped[Decimal | None]
+    profit: Mapped[Decimal | None]
+
+
+class EquityRow(Base):
+    """The account at a candle's close."""
+
+    __tablename__ = "equity"
+
+    engine_id: Mapped[str] = _engine_key()
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    balance: Mapped[Decimal]
+    open_profit: Mapped[Decimal]

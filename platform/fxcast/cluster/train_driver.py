@@ -1,0 +1,243 @@
+"""Train LDM4TS with Ray Train: each worker reads its windows from the candle store and runs the torch loop."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty as LocalEmpty
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from pydantic import AwareDatetime, Field
+from ray.util.queue import Empty, Queue
+
+from fxcast import __version__
+from fxcast.config import Settings
+from fxcast.data.splits import split_in_time
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadCandles, BadModelFolder, FxcastError
+from fxcast.models.autoencoder import SHIPPED_TINY_VAE, load_autoencoder
+from fxcast.models.config import LDM4TSConfig
+from fxcast.models.folder import save_pretrained
+from fxcast.models.pipeline import LDM4TSPipeline
+from fxcast.models.text import embed_sentences, packaged_text_encoder
+from fxcast.training.charts import WindowArrays, join, windows_of
+from fxcast.training.config import TrainingConfig
+from fxcast.training.denoiser import Callbacks
+from fxcast.training.run import train_ldm4ts
+
+MODEL_FOLDER = "model"
+
+
+class TrainPlan(Settings):
+    """All that a training run is made of; plain values, so that it travels to the workers."""
+
+    name: str = Field(description="name of the run and version of the model")
+    store: str
+    symbols: tuple[str, ...]
+    train: tuple[AwareDatetime, AwareDatetime] = Field(description="candles that open in [start, stop)")
+    validation: tuple[AwareDatetime, AwareDatetime]
+    model: LDM4TSConfig
+    training: TrainingConfig
+    autoencoder: str = str(SHIPPED_TINY_VAE)
+    text_encoder: str | None = Field(None, description="folder or hub name; None takes the packaged MiniLM")
+    storage_path: str = Field(description="where Ray Train keeps checkpoints")
+    workers: int = Field(2, ge=1)
+    use_gpu: bool = False
+    threads_per_worker: int = Field(1, ge=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOutcome:
+    """The model's folder inside the run's last checkpoint, its metrics, and a hash of the candles that were seen."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    data_hash: str
+
+
+def plan_periods(
+    series: CandleSeries, config: LDM4TSConfig, *, validation_share: float, test_share: float
+) -> tuple[tuple[datetime, datetime], tuple[datetime, datetime], tuple[datetime, datetime]]:
+    """Return train, validation and test as half-open ranges of open times, purged by the longest horizon."""
+    periods = split_in_time(series, validation_share=validation_share, test_share=test_share, purge_bars=config.future_bars)
+    end = to_datetime(series.close_times[-1])
+
+    def times(period: tuple[int, int]) -> tuple[datetime, datetime]:
+        start, stop = period
+        return to_datetime(series.open_times[start]), end if stop == len(series) else to_datetime(series.open_times[stop])
+
+    return times(periods.train), times(periods.validation), times(periods.test)
+
+
+def train_model(plan: TrainPlan, progress: Callable[[str, int, int], None]) -> TrainOutcome:
+    """Run the plan on the connected cluster; a run of the same name and storage resumes from its last checkpoint.
+
+    Args:
+        progress: (stage, done, in all), called from a thread of this process.
+
+    Raises:
+        BadModelFolder: If the autoencoder or the text encoder can't be loaded (before anything is started).
+        BadCandles: If a period holds too few candles.
+    """
+    load_autoencoder(plan.autoencoder)
+    data_hash = _data_hash(plan)
+    queue = Queue(actor_options={"num_cpus": 0})
+    finished = threading.Event()
+    listener = threading.Thread(target=_relay, args=(queue, progress, finished), daemon=True)
+    listener.start()
+    trainer = ray.train.torch.TorchTrainer(
+        _train_worker,
+        train_loop_config={"plan": plan.model_dump(mode="json"), "queue": queue, "data_hash": data_hash},
+        scaling_config=ray.train.ScalingConfig(num_workers=plan.workers, use_gpu=plan.use_gpu),
+        run_config=ray.train.RunConfig(
+            name=plan.name,
+            storage_path=plan.storage_path,
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=2, checkpoint_score_attribute="best_loss", checkpoint_score_order="min"
+            ),
+            failure_config=ray.train.FailureConfig(max_failures=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        cause = _own_error(error)
+        if cause is not None:
+            raise cause from error
+        raise
+    finally:
+        finished.set()
+        listener.join(timeout=10)
+        queue.shutdown()
+    if result.checkpoint is None or result.metrics is None:
+        raise BadModelFolder(plan.name, "the training run ended without a checkpoint")
+    return TrainOutcome(folder=Path(result.checkpoint.path) / MODEL_FOLDER, metrics=result.metrics, data_hash=data_hash)
+
+
+def _relay(queue: Queue, progress: Callable[[str, int, int], None], finished: threading.Event) -> None:
+    while not finished.is_set():
+        try:
+            progress(*queue.get(timeout=0.5))
+        except (Empty, LocalEmpty):
+            continue
+
+
+def _own_error(error: ray.train.TrainingFailedError) -> FxcastError | None:
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause = getattr(failure, "cause", failure)
+        if isinstance(cause, FxcastError):
+            return cause
+    return None
+
+
+def _series(plan: TrainPlan) -> list[CandleSeries]:
+    store = CandleStore(plan.store)
+    timeframe = Timeframe(plan.model.timeframe)
+    return [store.read(symbol, timeframe, start=plan.train[0], stop=plan.validation[1]) for symbol in plan.symbols]
+
+
+def _data_hash(plan: TrainPlan) -> str:
+    digest = hashlib.sha256()
+    for series in _series(plan):
+        digest.update(series.symbol.encode())
+        digest.update(series.open_times.tobytes())
+        digest.update(series.values.tobytes())
+    return digest.hexdigest()
+
+
+def _windows(plan: TrainPlan, period: tuple[datetime, datetime]) -> WindowArrays:
+    parts: list[WindowArrays] = []
+    for series in _series(plan):
+        start, stop = (int(np.searchsorted(series.open_times, to_datetime64(moment))) for moment in period)
+        windows = windows_of(series, plan.model, start, stop)
+        if not len(windows):
+            raise BadCandles(
+                "candles",
+                f"{stop - start} of {series.symbol} from {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}",
+                f"more than {99 + plan.model.future_bars} for one window and its outcome",
+            )
+        parts.append(windows)
+    return join(parts)
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Run on each Ray Train worker."""
+    plan = TrainPlan.model_validate(config["plan"])
+    torch.set_num_threads(plan.threads_per_worker)
+    torch.manual_seed(plan.training.seed)  # the same untrained weights on every worker
+    queue: Queue = config["queue"]
+    is_first = ray.train.get_context().get_world_rank() == 0
+    started = datetime.now(UTC)
+    pipeline = LDM4TSPipeline.untrained(
+        plan.model, load_autoencoder(plan.autoencoder), embed_sentences(plan.text_encoder or packaged_text_encoder())
+    )
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if is_first and (done % 5 == 0 or done == total):
+            queue.put((stage, done, total))
+
+    def checkpoint(metrics: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+        if not is_first:
+            ray.train.report(dict(metrics))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder))
+            ray.train.report(dict(metrics), checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    callbacks = Callbacks(
+        wrap=ray.train.torch.prepare_model,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    validation = _windows(plan, plan.validation)
+    words = f"{', '.join(plan.symbols)} {plan.validation[0]:%Y-%m-%d} to {plan.validation[1]:%Y-%m-%d}"
+    saved = ray.train.get_checkpoint()
+    if saved is None:
+        trained = train_ldm4ts(pipeline, _windows(plan, plan.train), validation, plan.training, callbacks, fitted_on=words)
+    else:
+        with saved.as_directory() as folder:
+            trained = train_ldm4ts(
+                pipeline,
+                _windows(plan, plan.train),
+                validation,
+                plan.training,
+                callbacks,
+                fitted_on=words,
+                resume_from=Path(folder),
+            )
+    final = replace(trained.pipeline, model_version=plan.name)
+    metrics = {**trained.metrics, "seconds": (datetime.now(UTC) - started).total_seconds()}
+    card = _card(plan, metrics, config["data_hash"])
+    checkpoint(metrics, lambda folder: save_pretrained(final, folder / MODEL_FOLDER, card=card, fxcast_version=__version__))
+
+
+def _card(plan: TrainPlan, metrics: Mapping[str, Any], data_hash: str) -> str:
+    scores = "\n".join(f"| {name} | {value:.4f} |" if isinstance(value, float) else f"| {name} | {value} |" for name, value in metrics.items())
+    return f"""# {plan.name}
+
+LDM4TS, preset `{plan.model.preset}`, {plan.model.timeframe} candles, horizons {", ".join(map(str, plan.model.horizons_minutes))} minutes.
+
+- Symbols: {", ".join(plan.symbols)}
+- Trained on candles from {plan.train[0]:%Y-%m-%d %H:%M} to {plan.train[1]:%Y-%m-%d %H:%M} UTC
+- Early stopping and calibration on {plan.validation[0]:%Y-%m-%d %H:%M} to {plan.validation[1]:%Y-%m-%d %H:%M} UTC
+- SHA-256 of the candles: `{data_hash}`
+- fxcast {__version__}, seed {plan.training.seed}, {plan.workers} workers
+
+| training | value |
+|---|---|
+{scores}
+
+The samples are widened by `width_…` and their mean is held at `mean_weight_…` of itself, both fitted on the validation period. What
+the forecasts are worth is measured later, on a test period that nothing above has seen.
+"""

@@ -1,0 +1,82 @@
+"""What makes one LDM4TS model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fxcast.config import Settings
+from fxcast.domain.forecast import CONTEXT_BARS
+from fxcast.domain.timeframe import Timeframe
+
+Preset = Literal["tiny", "paper"]
+
+
+class LDM4TSConfig(Settings):
+    """Architecture and units of a model; saved as `model_index.json`."""
+
+    preset: Preset = "tiny"
+    timeframe: str = "1h"
+    horizons_minutes: tuple[int, ...] = (240, 960, 3840)
+    image_size: int = Field(32, description="S, pixels a side")
+    path_points: int = Field(64, description="points of the future path; a square number, folded row by row")
+    path_clip: float = Field(4.0, description="future path is clipped to ± this many sigma·√k")
+    volatility_span_bars: int = Field(120, description="span of the EWMA volatility inside the window")
+    latent_channels: int = 4
+    unet_channels: tuple[int, ...] = (32, 64)
+    condition_width: int = Field(64, description="width of a conditioning token")
+    candle_patch_bars: int = Field(10, description="candles a token")
+    sampler_steps: int = 4
+    train_timesteps: int = 1000
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LDM4TSConfig:
+        side = self.path_side
+        if side * side != self.path_points:
+            raise ValueError(f"path_points must be a square number, found {self.path_points}")
+        if self.image_size % side:
+            raise ValueError(f"image_size must be a multiple of {side}, found {self.image_size}")
+        if CONTEXT_BARS % self.candle_patch_bars:
+            raise ValueError(f"candle_patch_bars must divide {CONTEXT_BARS}, found {self.candle_patch_bars}")
+        if list(self.horizons_minutes) != sorted(set(self.horizons_minutes)):
+            raise ValueError(f"horizons_minutes must ascend, found {list(self.horizons_minutes)}")
+        for minutes in self.horizons_minutes:
+            if Timeframe(self.timeframe).bars(minutes) * self.path_points % self.future_bars:
+                raise ValueError(f"horizon {minutes} falls on none of the {self.path_points} points of the path")
+        return self
+
+    @property
+    def path_side(self) -> int:
+        return round(self.path_points**0.5)
+
+    @property
+    def future_bars(self) -> int:
+        """H: the longest horizon in bars."""
+        return Timeframe(self.timeframe).bars(self.horizons_minutes[-1])
+
+    @property
+    def horizon_bars(self) -> tuple[int, ...]:
+        return tuple(Timeframe(self.timeframe).bars(minutes) for minutes in self.horizons_minutes)
+
+    @property
+    def horizon_points(self) -> tuple[int, ...]:
+        """Index into the path of each horizon."""
+        return tuple(bars * self.path_points // self.future_bars - 1 for bars in self.horizon_bars)
+
+
+def preset_config(preset: Preset, timeframe: str) -> LDM4TSConfig:
+    """Return the configuration of a preset: 15, 60, 240 minutes on 1m candles; 4, 16, 64 bars on any other."""
+    minutes = Timeframe(timeframe).minutes
+    horizons = (15, 60, 240) if timeframe == "1m" else (4 * minutes, 16 * minutes, 64 * minutes)
+    if preset == "tiny":
+        return LDM4TSConfig(preset=preset, timeframe=timeframe, horizons_minutes=horizons)
+    return LDM4TSConfig(
+        preset=preset,
+        timeframe=timeframe,
+        horizons_minutes=horizons,
+        image_size=224,
+        unet_channels=(128, 256, 256),
+        condition_width=256,
+        sampler_steps=20,
+    )

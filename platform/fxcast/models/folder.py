@@ -1,0 +1,119 @@
+"""A model on disk, in the diffusers manner: `model_index.json`, one sub-folder a component, `calibration.json`, `card.md`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from pydantic import BaseModel, ValidationError
+
+from fxcast.config import Settings, explain
+from fxcast.errors import BadModelFolder
+from fxcast.models.calibration import Calibration
+from fxcast.models.conditioning import CandleConditioner
+from fxcast.models.config import LDM4TSConfig, Preset
+from fxcast.models.pipeline import LDM4TSPipeline
+from fxcast.models.temporal_fusion import TemporalFusion
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_FILES = (
+    "model_index.json",
+    "calibration.json",
+    "card.md",
+    "scheduler/scheduler_config.json",
+    *(f"{part}/{name}" for part in ("vae", "unet", "conditioner", "temporal_fusion") for name in ("config.json", _WEIGHTS)),
+)
+
+
+class ModelIndex(Settings):
+    """Content of `model_index.json`."""
+
+    pipeline: str = "LDM4TSPipeline"
+    fxcast_version: str
+    model_version: str
+    config: LDM4TSConfig
+
+
+def save_pretrained(pipeline: LDM4TSPipeline, folder: Path, *, card: str, fxcast_version: str) -> None:
+    """Write a model folder; weights as safetensors, everything else as JSON or text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pipeline.vae.save_pretrained(folder / "vae", safe_serialization=True)
+    pipeline.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    pipeline.conditioner.save_pretrained(folder / "conditioner", safe_serialization=True)
+    pipeline.fusion.save_pretrained(folder / "temporal_fusion", safe_serialization=True)
+    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    index = ModelIndex(fxcast_version=fxcast_version, model_version=pipeline.model_version, config=pipeline.config)
+    (folder / "calibration.json").write_text(pipeline.calibration.model_dump_json(indent=2) + "\n")
+    (folder / "card.md").write_text(card)
+    (folder / "model_index.json").write_text(index.model_dump_json(indent=2) + "\n")
+
+
+def check_folder(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> ModelIndex:
+    """Check a model folder without loading its weights.
+
+    Raises:
+        BadModelFolder: If it is missing, incomplete or unreadable, or of another preset or timeframe.
+    """
+    if not folder.is_dir():
+        raise BadModelFolder(str(folder), "there is no such folder")
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise BadModelFolder(str(folder), f"incomplete, missing {', '.join(missing)}")
+    index = _read_json(folder, "model_index.json", ModelIndex)
+    if preset is not None and index.config.preset != preset:
+        raise BadModelFolder(str(folder), f"is of preset {index.config.preset!r}, expected {preset!r}")
+    if timeframe is not None and index.config.timeframe != timeframe:
+        raise BadModelFolder(str(folder), f"is for {index.config.timeframe} candles, expected {timeframe}")
+    return index
+
+
+def from_pretrained(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> LDM4TSPipeline:
+    """Load a model folder.
+
+    Raises:
+        BadModelFolder: As `check_folder`, or if a component can't be loaded.
+    """
+    index = check_folder(folder, preset=preset, timeframe=timeframe)
+    calibration = _read_json(folder, "calibration.json", Calibration)
+    if tuple(horizon.horizon_minutes for horizon in calibration.horizons) != index.config.horizons_minutes:
+        raise BadModelFolder(str(folder), "calibration.json has other horizons than model_index.json")
+    return LDM4TSPipeline(
+        config=index.config,
+        vae=_frozen(_component(folder, "vae", AutoencoderKL.from_pretrained)),
+        unet=_frozen(_component(folder, "unet", UNet2DConditionModel.from_pretrained)),
+        scheduler=_component(folder, "scheduler", DPMSolverMultistepScheduler.from_pretrained),
+        conditioner=_frozen(_component(folder, "conditioner", CandleConditioner.from_pretrained)),
+        fusion=_frozen(_component(folder, "temporal_fusion", TemporalFusion.from_pretrained)),
+        calibration=calibration,
+        model_version=index.model_version,
+    )
+
+
+ComponentT = TypeVar("ComponentT")
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def _component(folder: Path, name: str, load: Callable[..., ComponentT]) -> ComponentT:
+    options = {} if name == "scheduler" else {"use_safetensors": True, "low_cpu_mem_usage": False}
+    try:
+        return load(folder / name, **options)
+    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise many kinds; all of them mean a broken folder
+        raise BadModelFolder(str(folder), f"component {name!r} can't be loaded: {error}") from error
+
+
+def _frozen(module: ModuleT) -> ModuleT:
+    return module.requires_grad_(requires_grad=False).eval().to(memory_format=torch.channels_last)
+
+
+def _read_json(folder: Path, name: str, model: type[ModelT]) -> ModelT:
+    try:
+        return model.model_validate(json.loads((folder / name).read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadModelFolder(str(folder), f"{name} is not JSON: {error}") from error
+    except ValidationError as error:
+        raise BadModelFolder(str(folder), f"{name}: {explain(error, model)}") from error

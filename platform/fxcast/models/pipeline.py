@@ -1,0 +1,164 @@
+"""LDM4TS as one object: candles in, calibrated predictions out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
+from fxcast.domain.forecast import LDM4TSPrediction, check_request, summarize
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadRequest
+from fxcast.models.autoencoder import decode, encode
+from fxcast.models.calibration import Calibration, no_calibration
+from fxcast.models.conditioning import CandleConditioner
+from fxcast.models.config import LDM4TSConfig
+from fxcast.models.denoiser import new_scheduler, new_unet
+from fxcast.models.features import condition_features
+from fxcast.models.path import ewma_volatility, moves_at_horizons, prices_from_moves
+from fxcast.models.sampler import sample_latents, seeded_noise
+from fxcast.models.temporal_fusion import TemporalFusion
+from fxcast.vision.encoder import TimeSeriesVisionEncoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuturePaths:
+    """Raw samples of windows: `paths` (windows, samples, path_points) in [−1, 1] and their decoded `charts`
+    (windows, samples, 3, S, S)."""
+
+    paths: FloatArray
+    charts: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LDM4TSPipeline:
+    """The trained parts of LDM4TS; implements `Forecaster`.
+
+    Source: LDM4TS, arXiv:2502.14887. There the history is denoised; here the target is the chart of the future, so that the
+    samples are a predictive distribution.
+    """
+
+    config: LDM4TSConfig
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    scheduler: DPMSolverMultistepScheduler
+    conditioner: CandleConditioner
+    fusion: TemporalFusion
+    calibration: Calibration
+    model_version: str
+
+    @classmethod
+    def untrained(cls, config: LDM4TSConfig, vae: AutoencoderKL, sentence_embeddings: Tensor) -> Self:
+        """Return a pipeline around a trained autoencoder whose other parts are still random.
+
+        Args:
+            sentence_embeddings: Frozen text embeddings, (sentences, width).
+        """
+        latent_size = config.image_size // 2 ** (len(vae.config.block_out_channels) - 1)
+        conditioner = CandleConditioner(
+            width=config.condition_width,
+            text_width=sentence_embeddings.shape[1],
+            sentences=sentence_embeddings.shape[0],
+            patch_bars=config.candle_patch_bars,
+        )
+        conditioner.sentence_embeddings.copy_(sentence_embeddings)
+        fusion = TemporalFusion(
+            path_points=config.path_points,
+            path_side=config.path_side,
+            latent_values=config.latent_channels * latent_size**2,
+            hidden=128,
+        )
+        return cls(
+            config=config,
+            vae=vae,
+            unet=new_unet(config, latent_size).to(memory_format=torch.channels_last),
+            scheduler=new_scheduler(config),
+            conditioner=conditioner,
+            fusion=fusion,
+            calibration=no_calibration(config.horizons_minutes),
+            model_version="untrained",
+        )
+
+    @property
+    def horizons_minutes(self) -> tuple[int, ...]:
+        return self.config.horizons_minutes
+
+    @torch.no_grad()
+    def sample_paths(
+        self, candles: FloatArray, open_times: NDArray[np.int64], *, num_samples: int, seeds: Sequence[int]
+    ) -> FuturePaths:
+        """Sample raw futures of many windows in one batch.
+
+        Args:
+            candles: (windows, CONTEXT_BARS, 5).
+            open_times: (windows, CONTEXT_BARS), seconds since 1970 UTC.
+            seeds: One for each window; a window's samples depend on its own seed and candles alone.
+        """
+        images = TimeSeriesVisionEncoder(self.config.image_size)(torch.from_numpy(candles))  # (windows, 3, S, S)
+        past = encode(self.vae, images.to(memory_format=torch.channels_last))  # (windows, latent_channels, s, s)
+        condition = self.conditioner(condition_features(candles, open_times, self.config))
+        noise = seeded_noise(past.shape[1:], num_samples, seeds)
+        latents = sample_latents(
+            self.unet,
+            self.scheduler,
+            past.repeat_interleave(num_samples, dim=0),
+            condition.repeat(num_samples),
+            noise,
+            self.config.sampler_steps,
+        )  # (windows · samples, latent_channels, s, s)
+        charts = decode(self.vae, latents)  # (windows · samples, 3, S, S)
+        paths = self.fusion(charts, latents).clamp(-1.0, 1.0)  # (windows · samples, path_points)
+        return FuturePaths(
+            paths=paths.unflatten(0, (len(candles), num_samples)).numpy().astype(np.float64),
+            charts=charts.unflatten(0, (len(candles), num_samples)),
+        )
+
+    def sample_moves(
+        self, candles: FloatArray, open_times: NDArray[np.int64], *, num_samples: int, seeds: Sequence[int]
+    ) -> FloatArray:
+        """Sample raw standardised moves at the horizons, (windows, samples, horizons); arguments as in `sample_paths`."""
+        return moves_at_horizons(self.sample_paths(candles, open_times, num_samples=num_samples, seeds=seeds).paths, self.config)
+
+    def forecast(
+        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int
+    ) -> LDM4TSPrediction:
+        """Forecast one window; see `Forecaster.forecast`.
+
+        Raises:
+            BadRequest: Also if the window is of another timeframe than the model's.
+        """
+        started = time.perf_counter()
+        check_request(window, horizons_minutes, num_samples, self.horizons_minutes)
+        if window.timeframe.name != self.config.timeframe:
+            raise BadRequest("timeframe", window.timeframe.name, f"{self.config.timeframe}, the timeframe of model {self.model_version}")
+        open_times = window.open_times.astype(np.int64)[None]
+        raw = self.sample_moves(window.values[None], open_times, num_samples=num_samples, seeds=[seed])
+        moves = self.calibration.apply(raw)[0]  # (samples, horizons)
+        price = float(window.closes[-1])
+        volatility = float(ewma_volatility(window.closes[None], self.config.volatility_span_bars)[0])
+        horizons = {
+            minutes: summarize(
+                prices_from_moves(
+                    moves[:, self.horizons_minutes.index(minutes)], price, volatility, Timeframe(self.config.timeframe).bars(minutes)
+                )
+            )
+            for minutes in sorted(set(horizons_minutes))
+        }
+        return LDM4TSPrediction(
+            symbol=window.symbol,
+            timeframe=window.timeframe,
+            made_at=to_datetime(window.close_times[-1]),
+            price=price,
+            horizons=horizons,
+            inference_time_ms=(time.perf_counter() - started) * 1000.0,
+            num_samples=num_samples,
+            model_version=self.model_version,
+        )

@@ -1,0 +1,52 @@
+"""Draw latents of the future. Source: DPM-Solver++, Lu et al. 2022, arXiv:2211.01095."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from fxcast.models.conditioning import Condition
+from fxcast.models.denoiser import predict_v
+
+
+def seeded_noise(shape: Sequence[int], num_samples: int, seeds: Sequence[int]) -> Tensor:
+    """Return the starting noise of each window from its own seed, so that batching changes no answer.
+
+    Args:
+        shape: (latent_channels, s, s).
+
+    Returns:
+        (windows · num_samples, latent_channels, s, s), window by window.
+    """
+    parts = [torch.randn(num_samples, *shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def sample_latents(
+    unet: UNet2DConditionModel,
+    scheduler: DPMSolverMultistepScheduler,
+    past: Tensor,
+    condition: Condition,
+    noise: Tensor,
+    steps: int,
+) -> Tensor:
+    """Denoise all samples of all windows in one batch.
+
+    Args:
+        past: (n, latent_channels, s, s), repeated for the samples, like `condition`.
+        noise: (n, latent_channels, s, s).
+
+    Returns:
+        Latents of the future, (n, latent_channels, s, s).
+    """
+    solver = DPMSolverMultistepScheduler.from_config(scheduler.config)  # a solver keeps state: one of its own for each call
+    solver.set_timesteps(steps, device=noise.device)
+    latents = (noise * solver.init_noise_sigma).to(memory_format=torch.channels_last)
+    for timestep in solver.timesteps:
+        velocity = predict_v(unet, solver.scale_model_input(latents, timestep), timestep, past, condition)
+        latents = solver.step(velocity, timestep, latents).prev_sample
+    return latents

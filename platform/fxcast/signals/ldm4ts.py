@@ -1,0 +1,59 @@
+"""The forecast as a source of signals, one per horizon."""
+
+from __future__ import annotations
+
+from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.domain.signal import Direction, Signal, SignalSource
+
+
+def forecast_signals(prediction: LDM4TSPrediction, *, spread: float, min_strength: float) -> tuple[Signal, ...]:
+    """Return the forecast's opinion on each horizon, shortest first.
+
+    Args:
+        spread: In quote currency; a mean within half of it around the price is no opinion.
+        min_strength: A weaker forecast is neutral.
+    """
+    return tuple(
+        forecast_signal(prediction, horizon_minutes, spread=spread, min_strength=min_strength)
+        for horizon_minutes in sorted(prediction.horizons)
+    )
+
+
+def forecast_signal(prediction: LDM4TSPrediction, horizon_minutes: int, *, spread: float, min_strength: float) -> Signal:
+    """Return the forecast's opinion on one horizon.
+
+    The strength is min(|mean − price| / std, 1), the target the mean, the stop the 5 % (bull) or 95 % (bear) quantile. A
+    neutral signal carries the price as stop and target.
+    """
+    horizon = prediction.horizons[horizon_minutes]
+    price = prediction.price
+    # Samples without any width are no distribution, so they carry no strength.
+    strength = min(abs(horizon.mean - price) / horizon.std, 1.0) if horizon.std > 0 else 0.0
+    direction = mean_direction(prediction, horizon_minutes, spread=spread)
+    if strength < min_strength:
+        direction = Direction.NEUTRAL
+    stop = target = price
+    if direction is Direction.BULL:
+        # If even the 5 % quantile lies above the price it can't be a stop; one std below the price stands in.
+        stop, target = (horizon.q05 if horizon.q05 < price else price - horizon.std), horizon.mean
+    elif direction is Direction.BEAR:
+        stop, target = (horizon.q95 if horizon.q95 > price else price + horizon.std), horizon.mean
+    return Signal(
+        source=SignalSource.LDM4TS_FORECAST,
+        symbol=prediction.symbol,
+        made_at=prediction.made_at,
+        horizon_minutes=horizon_minutes,
+        direction=direction,
+        strength=strength,
+        price=price,
+        stop=stop,
+        target=target,
+    )
+
+
+def mean_direction(prediction: LDM4TSPrediction, horizon_minutes: int, *, spread: float) -> Direction:
+    """Tell on which side of the price the mean lies; within half the spread (quote currency) on neither."""
+    move = prediction.horizons[horizon_minutes].mean - prediction.price
+    if move > spread / 2:
+        return Direction.BULL
+    return Direction.BEAR if move < -spread / 2 else Direction.NEUTRAL

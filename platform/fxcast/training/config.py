@@ -1,0 +1,27 @@
+"""How LDM4TS is trained around its autoencoder."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fxcast.config import Settings
+
+
+class TrainingConfig(Settings):
+    """The loop's settings; defaults are those of the demo."""
+
+    steps: int = Field(700, ge=1, description="optimiser steps of the denoiser")
+    batch_size: int = Field(96, ge=2, description="windows a step, over all workers")
+    learning_rate: float = Field(1e-3, gt=0, description="peak; linear warm-up, then a cosine down to 2 %")
+    warm_up_steps: int = Field(50, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the averaged weights that are kept")
+    evaluate_every_steps: int = Field(50, ge=1, description="steps between validations, each with a checkpoint")
+    patience: int = Field(5, ge=1, description="validations without a better loss before training stops early")
+    max_seconds: float = Field(600.0, gt=0, description="the denoiser stops at the first validation after this long")
+    validation_windows: int = Field(512, ge=1, description="windows of the validation loss, evenly over the period")
+    fusion_steps: int = Field(150, ge=1, description="optimiser steps of the temporal fusion")
+    calibration_windows: int = Field(200, ge=20, description="windows of the calibration, evenly over the validation period")
+    calibration_samples: int = Field(50, ge=2)
+    seed: int = 0
