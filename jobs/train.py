@@ -16,7 +16,7 @@ from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activa
 from fxcast.cluster.local import ray_session
 from fxcast.cluster.train_driver import TrainOutcome, TrainPlan, plan_periods, train_model
 from fxcast.config import JobSettings
-from fxcast.data.store import CandleStore
+from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE
@@ -90,7 +90,7 @@ def _plan(settings: TrainJob) -> TrainPlan:
     name = settings.name or f"ldm4ts-{settings.preset}-{settings.timeframe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return TrainPlan(
         name=name,
-        store=settings.store if "://" in settings.store else str(Path(settings.store).absolute()),
+        store=absolute_location(settings.store),
         symbols=settings.symbols,
         train=train_period,
         validation=validation_period,

@@ -31,7 +31,9 @@ def test_forecast_below_the_price_is_bear_with_the_upper_quantile_as_stop() -> N
     assert signal.stop == prediction.horizons[240].q95
 
 
-@pytest.mark.parametrize(("mean", "direction"), [(1.10004, Direction.NEUTRAL), (1.10006, Direction.BULL), (1.09994, Direction.BEAR)])
+@pytest.mark.parametrize(
+    ("mean", "direction"), [(1.10004, Direction.NEUTRAL), (1.10006, Direction.BULL), (1.09994, Direction.BEAR)]
+)
 def test_mean_within_half_the_spread_is_neutral(mean: float, direction: Direction) -> None:
     prediction = make_prediction({240: (mean, 0.00005)})
     assert forecast_signal(prediction, 240, spread=SPREAD, min_strength=0.3).direction is direction
@@ -84,8 +86,8 @@ def test_falling_prices_are_a_bear_trend() -> None:
 
 
 def test_fast_average_above_a_falling_slow_one_is_no_trend() -> None:
-    closes = [1.2 - 0.001 * bar for bar in range(60)] + [1.141 + 0.004 * bar for bar in range(8)]
-    signal = trend_signal(make_series(closes), TrendRule())
+    # The last 12 candles lie above the mean of 48, but below the candles that the slow average has just dropped.
+    signal = trend_signal(make_series([1.2] * 12 + [1.15] * 36 + [1.18] * 12), TrendRule())
     assert signal is not None
     assert signal.direction is Direction.NEUTRAL
 

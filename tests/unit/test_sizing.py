@@ -59,7 +59,9 @@ def test_yen_pairs_use_their_own_pip() -> None:
     assert size(symbol="USDJPY", price="110.000", stop="109.600", spread_pips="1", currency="JPY").base_units == Decimal(1_000)
 
 
-@pytest.mark.parametrize(("uncertainty", "units"), [(None, 125_000), (0.0, 125_000), (0.1, 100_000), (0.3, 50_000), (0.5, 0), (0.7, 0)])
+@pytest.mark.parametrize(
+    ("uncertainty", "units"), [(None, 125_000), (0.0, 125_000), (0.1, 100_000), (0.3, 50_000), (0.5, 0), (0.7, 0)]
+)
 def test_size_falls_in_a_line_to_zero_at_the_threshold(uncertainty: float | None, units: int) -> None:
     assert size(uncertainty_pct=uncertainty) == Size(base_units=Decimal(125_000), units=Decimal(units))
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+from ray._private.worker import BaseContext  # the public name of what ray.init returns is missing
 
 from fxcast.errors import BadSetup
 
@@ -27,31 +28,36 @@ def require_free_port(port: int, option: str) -> None:
 
 
 @contextmanager
-def ray_session(*, num_cpus: int | None = None, include_dashboard: bool = False) -> Iterator[None]:
-    """Connect to Ray for the length of the block.
+def ray_session(*, num_cpus: int | None = None) -> Iterator[str]:
+    """Connect to Ray for the length of the block, and yield the URL of the cluster's dashboard.
 
-    Inside a submitted job, or with RAY_ADDRESS set, it joins that cluster and leaves it running; otherwise it starts one and
-    shuts it down at the end, also after an error.
+    Inside a submitted job, or with RAY_ADDRESS set, it joins that cluster and leaves it running; otherwise it starts one on
+    this machine and shuts it down at the end, also after an error.
     """
     if ray.is_initialized():
-        yield
+        yield _dashboard_url(ray.init(ignore_reinit_error=True, log_to_driver=False))
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; a cluster sets its own
-    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
-    python_path = os.pathsep.join([str(REPOSITORY / "platform"), str(REPOSITORY)])
-    environment = {"env_vars": {"PYTHONPATH": python_path, "RAY_AUTH_MODE": os.environ["RAY_AUTH_MODE"]}}
-    if "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        ray.init(log_to_driver=False)
+    if "RAY_ADDRESS" in os.environ:
+        context = ray.init(log_to_driver=False, logging_level="warning")
     else:
-        ray.init(
+        python_path = os.pathsep.join([str(REPOSITORY / "platform"), str(REPOSITORY)])
+        context = ray.init(
             num_cpus=num_cpus,
-            include_dashboard=include_dashboard,
+            include_dashboard=True,
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level="warning",
-            runtime_env=environment,
+            runtime_env={"env_vars": {"PYTHONPATH": python_path}},
         )
     try:
-        yield
+        yield _dashboard_url(context)
     finally:
         ray.shutdown()
+
+
+def _dashboard_url(context: BaseContext) -> str:
+    address = context.dashboard_url
+    if not address:
+        raise BadSetup("the cluster has no dashboard, and Serve is deployed through it; start Ray with --include-dashboard=true")
+    return f"http://{address}"

@@ -30,6 +30,11 @@ class AppendResult:
     conflicting: tuple[datetime, ...]
 
 
+def absolute_location(root: str | Path) -> str:
+    """Return a store's root as every process of a cluster finds it: a URI as it is, a folder with its absolute path."""
+    return root if isinstance(root, str) and "://" in root else str(Path(root).expanduser().absolute())
+
+
 class CandleStore:
     """Candles under one root, as `SYMBOL/TIMEFRAME/YYYY-MM.parquet`.
 

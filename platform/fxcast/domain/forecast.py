@@ -22,8 +22,9 @@ MAX_SAMPLES = 1000
 class HorizonForecast:
     """What the price may be one horizon ahead; prices in quote currency.
 
-    `q05`, `q50` and `q95` are Weibull quantiles of the samples, widened to the calibrated law; `samples` are the
-    Monte-Carlo prices themselves, ascending.
+    `std` is the standard deviation of the Monte-Carlo samples (0 for a single one) and `q05`, `q50` and `q95` their Weibull
+    quantiles; `samples` are the prices themselves, ascending, empty where only the summary was kept. A forecaster calibrates
+    before it summarizes, so all of them follow the calibrated law.
     """
 
     mean: float

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
-import torch
-from diffusers import AutoencoderKL
-from torch import Tensor
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import FloatTensor, Tensor
 
 from fxcast.errors import BadModelFolder
+from fxcast.models.frozen import frozen
 
 # Weights that this project trained with `python -m jobs.train_vae` and ships.
 SHIPPED_TINY_VAE = Path(__file__).parent / "weights" / "tiny_vae"
@@ -16,20 +19,21 @@ SHIPPED_TINY_VAE = Path(__file__).parent / "weights" / "tiny_vae"
 
 def new_tiny_autoencoder() -> AutoencoderKL:
     """Return an untrained autoencoder for 32 × 32 charts: latent 4 × 8 × 8, 0.65 M parameters."""
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=32,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+    options: dict[str, Any] = {  # diffusers annotates its tuples as of length one
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (16, 32, 64),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 8,
+        "sample_size": 32,
+        "mid_block_add_attention": False,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    }
+    return AutoencoderKL(**options)
 
 
 def load_autoencoder(source: str | Path) -> AutoencoderKL:
@@ -42,7 +46,22 @@ def load_autoencoder(source: str | Path) -> AutoencoderKL:
         vae = AutoencoderKL.from_pretrained(str(source), use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise BadModelFolder(str(source), f"no autoencoder can be loaded: {error}") from error
-    return vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    return frozen(vae)
+
+
+def scaling_factor(vae: AutoencoderKL) -> float:
+    """Return the factor that brings latents to unit standard deviation."""
+    return vae.config["scaling_factor"]
+
+
+def posterior(vae: AutoencoderKL, images: Tensor) -> DiagonalGaussianDistribution:
+    """Return the distribution of the unscaled latents of charts, (batch, 3, S, S)."""
+    return cast("AutoencoderKLOutput", vae.encode(images)).latent_dist
+
+
+def reconstruct(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Return the charts, (batch, 3, S, S), of unscaled latents, (batch, latent_channels, s, s)."""
+    return vae.decode(cast("FloatTensor", latents), return_dict=False)[0]  # diffusers' annotation is narrower than its code
 
 
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
@@ -54,7 +73,7 @@ def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     Returns:
         (batch, latent_channels, s, s).
     """
-    return vae.encode(images).latent_dist.mode() * vae.config.scaling_factor
+    return posterior(vae, images).mode() * scaling_factor(vae)
 
 
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
@@ -66,4 +85,4 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     Returns:
         (batch, 3, S, S).
     """
-    return vae.decode(latents / vae.config.scaling_factor).sample
+    return reconstruct(vae, latents / scaling_factor(vae))

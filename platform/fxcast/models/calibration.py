@@ -81,9 +81,11 @@ def fit_calibration(moves: FloatArray, outcomes: FloatArray, horizons_minutes: t
 
 
 def _crps(samples: FloatArray, actual: FloatArray) -> FloatArray:
-    return scoringrules.crps_ensemble(actual, samples, estimator="fair")
+    return np.asarray(scoringrules.crps_ensemble(actual, samples, estimator="fair"), dtype=np.float64)
 
 
 def _best_width(spread: FloatArray, actual: FloatArray) -> float:
-    search = minimize_scalar(lambda width: float(_crps(spread * width, actual).mean()), bounds=(0.2, 8.0), method="bounded")
-    return float(search.x)
+    def score(width: float) -> float:
+        return float(_crps(spread * width, actual).mean())
+
+    return float(minimize_scalar(score, bounds=(0.2, 8.0), method="bounded").x)

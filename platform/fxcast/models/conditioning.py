@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from fxcast.domain.forecast import CONTEXT_BARS
@@ -47,7 +47,9 @@ class CandleConditioner(ModelMixin, ConfigMixin):
         self.state = nn.Sequential(nn.Linear(STATE_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
         self.text = nn.Linear(text_width, width)
         self.register_buffer("sentence_embeddings", torch.zeros(sentences, text_width))
-        self.mix = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.mix = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: ConditionFeatures) -> Condition:

@@ -19,14 +19,14 @@ class LDM4TSConfig(Settings):
     preset: Preset = "tiny"
     timeframe: str = "1h"
     horizons_minutes: tuple[int, ...] = (240, 960, 3840)
-    image_size: int = Field(32, description="S, pixels a side")
-    path_points: int = Field(64, description="points of the future path; a square number, folded row by row")
-    path_clip: float = Field(4.0, description="future path is clipped to ± this many sigma·√k")
-    volatility_span_bars: int = Field(120, description="span of the EWMA volatility inside the window")
+    image_size: int = Field(default=32, description="S, pixels a side")
+    path_points: int = Field(default=64, description="points of the future path; a square number, folded row by row")
+    path_clip: float = Field(default=4.0, description="future path is clipped to ± this many sigma·√k")
+    volatility_span_bars: int = Field(default=120, description="span of the EWMA volatility inside the window")
     latent_channels: int = 4
     unet_channels: tuple[int, ...] = (32, 64)
-    condition_width: int = Field(64, description="width of a conditioning token")
-    candle_patch_bars: int = Field(10, description="candles a token")
+    condition_width: int = Field(default=64, description="width of a conditioning token")
+    candle_patch_bars: int = Field(default=10, description="candles a token")
     sampler_steps: int = 4
     train_timesteps: int = 1000
 

@@ -35,6 +35,10 @@ class ConditionFeatures(NamedTuple):
         """Return some of the windows."""
         return ConditionFeatures(*(part[positions] for part in self))
 
+    def to(self, device: torch.device) -> ConditionFeatures:
+        """Return the same on a device."""
+        return ConditionFeatures(*(part.to(device) for part in self))
+
 
 def condition_features(candles: FloatArray, open_times: NDArray[np.int64], config: LDM4TSConfig) -> ConditionFeatures:
     """Compute the conditioner's inputs.
@@ -76,10 +80,6 @@ def condition_features(candles: FloatArray, open_times: NDArray[np.int64], confi
     )
 
 
-
-
-
-
 def _float_tensor(values: FloatArray) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
@@ -87,9 +87,9 @@ def _float_tensor(values: FloatArray) -> Tensor:
 def _standardized_volume(volume: FloatArray) -> FloatArray:
     """Return the log volume in standard deviations of its own window; zeros where the volume never changes."""
     logs = np.log1p(volume)
-    spread = logs.std(axis=1, keepdims=True)
+    changes = np.ptp(logs, axis=1, keepdims=True) > 0  # not the deviation: rounding of the mean leaves it above zero
     centred = logs - logs.mean(axis=1, keepdims=True)
-    return np.clip(np.where(spread > 0, centred / np.where(spread > 0, spread, 1.0), 0.0), -4.0, 4.0)
+    return np.clip(np.where(changes, centred / np.where(changes, logs.std(axis=1, keepdims=True), 1.0), 0.0), -4.0, 4.0)
 
 
 def _clock(seconds: NDArray[np.int64]) -> FloatArray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, cast
 
-import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from pydantic import BaseModel, ValidationError
 
 from fxcast.config import Settings, explain
@@ -16,6 +17,7 @@ from fxcast.errors import BadModelFolder
 from fxcast.models.calibration import Calibration
 from fxcast.models.conditioning import CandleConditioner
 from fxcast.models.config import LDM4TSConfig, Preset
+from fxcast.models.frozen import frozen
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.temporal_fusion import TemporalFusion
 
@@ -32,7 +34,7 @@ _FILES = (
 class ModelIndex(Settings):
     """Content of `model_index.json`."""
 
-    pipeline: str = "LDM4TSPipeline"
+    pipeline: Literal["LDM4TSPipeline"] = "LDM4TSPipeline"
     fxcast_version: str
     model_version: str
     config: LDM4TSConfig
@@ -83,31 +85,38 @@ def from_pretrained(folder: Path, *, preset: Preset | None = None, timeframe: st
         raise BadModelFolder(str(folder), "calibration.json has other horizons than model_index.json")
     return LDM4TSPipeline(
         config=index.config,
-        vae=_frozen(_component(folder, "vae", AutoencoderKL.from_pretrained)),
-        unet=_frozen(_component(folder, "unet", UNet2DConditionModel.from_pretrained)),
-        scheduler=_component(folder, "scheduler", DPMSolverMultistepScheduler.from_pretrained),
-        conditioner=_frozen(_component(folder, "conditioner", CandleConditioner.from_pretrained)),
-        fusion=_frozen(_component(folder, "temporal_fusion", TemporalFusion.from_pretrained)),
+        vae=_module(folder, "vae", AutoencoderKL),
+        unet=_module(folder, "unet", UNet2DConditionModel),
+        scheduler=_scheduler(folder),
+        conditioner=_module(folder, "conditioner", CandleConditioner),
+        fusion=_module(folder, "temporal_fusion", TemporalFusion),
         calibration=calibration,
         model_version=index.model_version,
     )
 
 
-ComponentT = TypeVar("ComponentT")
-ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
+ModuleT = TypeVar("ModuleT", bound=ModelMixin)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def _component(folder: Path, name: str, load: Callable[..., ComponentT]) -> ComponentT:
-    options = {} if name == "scheduler" else {"use_safetensors": True, "low_cpu_mem_usage": False}
+def _module(folder: Path, name: str, kind: type[ModuleT]) -> ModuleT:
     try:
-        return load(folder / name, **options)
-    except Exception as error:  # noqa: BLE001 - diffusers and safetensors raise many kinds; all of them mean a broken folder
+        module, loading = cast(
+            "tuple[ModuleT, dict[str, list[str]]]",
+            kind.from_pretrained(folder / name, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True),
+        )
+    except Exception as error:  # diffusers and safetensors raise many kinds; all of them mean a broken folder
         raise BadModelFolder(str(folder), f"component {name!r} can't be loaded: {error}") from error
+    if loading["missing_keys"]:  # diffusers would go on with random numbers in their place
+        raise BadModelFolder(str(folder), f"component {name!r} lacks the weights {', '.join(sorted(loading['missing_keys']))}")
+    return frozen(module)
 
 
-def _frozen(module: ModuleT) -> ModuleT:
-    return module.requires_grad_(requires_grad=False).eval().to(memory_format=torch.channels_last)
+def _scheduler(folder: Path) -> DPMSolverMultistepScheduler:
+    try:
+        return cast("DPMSolverMultistepScheduler", DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler"))
+    except Exception as error:  # as above
+        raise BadModelFolder(str(folder), f"component 'scheduler' can't be loaded: {error}") from error
 
 
 def _read_json(folder: Path, name: str, model: type[ModelT]) -> ModelT:

@@ -20,9 +20,10 @@ def ewma_volatility(closes: FloatArray, span_bars: int) -> FloatArray:
     Returns:
         (batch,), at least `VOLATILITY_FLOOR`.
     """
-    squares = np.diff(np.log(closes), axis=1) ** 2  # (batch, length − 1)
+    squares: FloatArray = np.diff(np.log(closes), axis=1) ** 2  # (batch, length − 1)
     weights = (1.0 - 2.0 / (span_bars + 1.0)) ** np.arange(squares.shape[1] - 1, -1, -1)
-    return np.maximum(np.sqrt(squares @ weights / weights.sum()), VOLATILITY_FLOOR)
+    volatility: FloatArray = np.sqrt(squares @ weights / weights.sum())  # (batch,)
+    return volatility.clip(min=VOLATILITY_FLOOR)
 
 
 def path_bars(config: LDM4TSConfig) -> FloatArray:

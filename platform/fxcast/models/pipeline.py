@@ -9,13 +9,14 @@ from typing import Self
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction, check_request, summarize
-from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadRequest
 from fxcast.models.autoencoder import decode, encode
 from fxcast.models.calibration import Calibration, no_calibration
@@ -23,6 +24,7 @@ from fxcast.models.conditioning import CandleConditioner
 from fxcast.models.config import LDM4TSConfig
 from fxcast.models.denoiser import new_scheduler, new_unet
 from fxcast.models.features import condition_features
+from fxcast.models.frozen import frozen
 from fxcast.models.path import ewma_volatility, moves_at_horizons, prices_from_moves
 from fxcast.models.sampler import sample_latents, seeded_noise
 from fxcast.models.temporal_fusion import TemporalFusion
@@ -32,7 +34,7 @@ from fxcast.vision.encoder import TimeSeriesVisionEncoder
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuturePaths:
     """Raw samples of windows: `paths` (windows, samples, path_points) in [−1, 1] and their decoded `charts`
-    (windows, samples, 3, S, S)."""
+    (windows, samples, 3, S, S), on the pipeline's device."""
 
     paths: FloatArray
     charts: Tensor
@@ -62,7 +64,7 @@ class LDM4TSPipeline:
         Args:
             sentence_embeddings: Frozen text embeddings, (sentences, width).
         """
-        latent_size = config.image_size // 2 ** (len(vae.config.block_out_channels) - 1)
+        latent_size = config.image_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
         conditioner = CandleConditioner(
             width=config.condition_width,
             text_width=sentence_embeddings.shape[1],
@@ -78,11 +80,11 @@ class LDM4TSPipeline:
         )
         return cls(
             config=config,
-            vae=vae,
-            unet=new_unet(config, latent_size).to(memory_format=torch.channels_last),
+            vae=frozen(vae),
+            unet=frozen(new_unet(config, latent_size)),
             scheduler=new_scheduler(config),
-            conditioner=conditioner,
-            fusion=fusion,
+            conditioner=frozen(conditioner),
+            fusion=frozen(fusion),
             calibration=no_calibration(config.horizons_minutes),
             model_version="untrained",
         )
@@ -90,6 +92,17 @@ class LDM4TSPipeline:
     @property
     def horizons_minutes(self) -> tuple[int, ...]:
         return self.config.horizons_minutes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return self.unet.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the parts to a device, in place. Noise is drawn on the CPU, so a seed means the same everywhere."""
+        for part in (self.vae, self.unet, self.conditioner, self.fusion):
+            nn.Module.to(part, device)
+        return self
 
     @torch.no_grad()
     def sample_paths(
@@ -103,9 +116,9 @@ class LDM4TSPipeline:
             seeds: One for each window; a window's samples depend on its own seed and candles alone.
         """
         images = TimeSeriesVisionEncoder(self.config.image_size)(torch.from_numpy(candles))  # (windows, 3, S, S)
-        past = encode(self.vae, images.to(memory_format=torch.channels_last))  # (windows, latent_channels, s, s)
-        condition = self.conditioner(condition_features(candles, open_times, self.config))
-        noise = seeded_noise(past.shape[1:], num_samples, seeds)
+        past = encode(self.vae, images.to(self.device, memory_format=torch.channels_last))  # (windows, latent_channels, s, s)
+        condition = self.conditioner(condition_features(candles, open_times, self.config).to(self.device))
+        noise = seeded_noise(past.shape[1:], num_samples, seeds).to(self.device)  # (windows · samples, latent_channels, s, s)
         latents = sample_latents(
             self.unet,
             self.scheduler,
@@ -117,7 +130,7 @@ class LDM4TSPipeline:
         charts = decode(self.vae, latents)  # (windows · samples, 3, S, S)
         paths = self.fusion(charts, latents).clamp(-1.0, 1.0)  # (windows · samples, path_points)
         return FuturePaths(
-            paths=paths.unflatten(0, (len(candles), num_samples)).numpy().astype(np.float64),
+            paths=paths.unflatten(0, (len(candles), num_samples)).cpu().numpy().astype(np.float64),
             charts=charts.unflatten(0, (len(candles), num_samples)),
         )
 
@@ -127,9 +140,7 @@ class LDM4TSPipeline:
         """Sample raw standardised moves at the horizons, (windows, samples, horizons); arguments as in `sample_paths`."""
         return moves_at_horizons(self.sample_paths(candles, open_times, num_samples=num_samples, seeds=seeds).paths, self.config)
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int
-    ) -> LDM4TSPrediction:
+    def forecast(self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
         """Forecast one window; see `Forecaster.forecast`.
 
         Raises:
@@ -138,19 +149,17 @@ class LDM4TSPipeline:
         started = time.perf_counter()
         check_request(window, horizons_minutes, num_samples, self.horizons_minutes)
         if window.timeframe.name != self.config.timeframe:
-            raise BadRequest("timeframe", window.timeframe.name, f"{self.config.timeframe}, the timeframe of model {self.model_version}")
+            allowed = f"{self.config.timeframe}, the timeframe of model {self.model_version}"
+            raise BadRequest("timeframe", window.timeframe.name, allowed)
         open_times = window.open_times.astype(np.int64)[None]
         raw = self.sample_moves(window.values[None], open_times, num_samples=num_samples, seeds=[seed])
         moves = self.calibration.apply(raw)[0]  # (samples, horizons)
         price = float(window.closes[-1])
         volatility = float(ewma_volatility(window.closes[None], self.config.volatility_span_bars)[0])
         horizons = {
-            minutes: summarize(
-                prices_from_moves(
-                    moves[:, self.horizons_minutes.index(minutes)], price, volatility, Timeframe(self.config.timeframe).bars(minutes)
-                )
-            )
-            for minutes in sorted(set(horizons_minutes))
+            minutes: summarize(prices_from_moves(moves[:, position], price, volatility, bars))
+            for position, (minutes, bars) in enumerate(zip(self.horizons_minutes, self.config.horizon_bars, strict=True))
+            if minutes in horizons_minutes
         }
         return LDM4TSPrediction(
             symbol=window.symbol,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from fxcast.models.conditioning import Condition
@@ -43,10 +45,11 @@ def sample_latents(
     Returns:
         Latents of the future, (n, latent_channels, s, s).
     """
-    solver = DPMSolverMultistepScheduler.from_config(scheduler.config)  # a solver keeps state: one of its own for each call
+    # A solver keeps state: one of its own for each call.
+    solver = cast("DPMSolverMultistepScheduler", DPMSolverMultistepScheduler.from_config(scheduler.config))
     solver.set_timesteps(steps, device=noise.device)
     latents = (noise * solver.init_noise_sigma).to(memory_format=torch.channels_last)
     for timestep in solver.timesteps:
-        velocity = predict_v(unet, solver.scale_model_input(latents, timestep), timestep, past, condition)
-        latents = solver.step(velocity, timestep, latents).prev_sample
+        velocity = predict_v(unet, latents, timestep, past, condition)
+        latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
     return latents

@@ -22,8 +22,14 @@ _TREND = ("falling", "flat", "rising")
 
 
 def _sentence(sessions: tuple[str, ...], volatility: str, trend: str) -> str:
-    where = " and ".join(sessions) if sessions else "no"
-    return f"The {where} session is open. Volatility is {volatility}. The trend is {trend}."
+    match sessions:
+        case ():
+            opened = "No session is open"
+        case (only,):
+            opened = f"The {only} session is open"
+        case _:
+            opened = f"The {' and '.join(sessions)} sessions are open"
+    return f"{opened}. Volatility is {volatility}. The trend is {trend}."
 
 
 # Every sentence that `describe` can say; small, so embeddings are computed once and kept with the model.

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from pydantic import Field
 from torch import Tensor
 
 from fxcast.config import Settings
+from fxcast.models.autoencoder import posterior, reconstruct
 from fxcast.models.config import LDM4TSConfig
+from fxcast.models.frozen import channels_last, frozen
 from fxcast.training.charts import WindowArrays, future_charts, past_charts
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
 from fxcast.vision.segmentation import unfold
@@ -42,33 +44,32 @@ def fit_autoencoder(
         report: Called after each step with its number (from 1) and the loss.
 
     Returns:
-        The same autoencoder, its `scaling_factor` set so that latents of futures have unit standard deviation.
+        The same autoencoder, frozen, its `scaling_factor` set so that latents of futures have unit standard deviation.
     """
     torch.manual_seed(training.seed)
     choose = np.random.default_rng(training.seed)
     encoder = TimeSeriesVisionEncoder(config.image_size)
-    vae.train().to(memory_format=torch.channels_last)
+    channels_last(vae.requires_grad_(requires_grad=True)).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=training.learning_rate, weight_decay=1e-4)
     warm_up = max(1, training.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / training.steps)))
+        optimizer, lambda step: min(1.0, (step + 1) / warm_up) * (0.51 + 0.49 * math.cos(math.pi * step / training.steps))
     )
     weights = torch.tensor([training.seg_weight, 1.0, 1.0])[None, :, None, None]
     for step in range(1, training.steps + 1):
         charts = _draw_batch(encoder, windows, config, choose, training.batch_size)  # (batch, 3, S, S)
-        posterior = vae.encode(charts).latent_dist
-        error = (vae.decode(posterior.sample()).sample - charts).square()
-        loss = (error * weights).mean() / weights.mean() + training.kl_weight * posterior.kl().mean() / charts[0].numel()
+        latent = posterior(vae, charts)
+        error = (reconstruct(vae, latent.sample()) - charts).square()
+        loss = (error * weights).mean() / weights.mean() + training.kl_weight * latent.kl().mean() / charts[0].numel()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         report(step, loss.item())
-    vae.eval()
+    frozen(vae)
     charts = future_charts(encoder, windows.take(choose.integers(len(windows), size=1024)), config)
-    with torch.no_grad():
-        latents = torch.cat([vae.encode(part).latent_dist.mode() for part in charts.split(128)])
+    latents = torch.cat([posterior(vae, part).mode() for part in charts.split(128)])
     vae.register_to_config(scaling_factor=1.0 / latents.std().item())
     return vae
 
@@ -95,7 +96,7 @@ def reconstruction_error(vae: AutoencoderKL, windows: WindowArrays, config: LDM4
     future, past = future_charts(encoder, windows, config), past_charts(encoder, windows)
 
     def rebuilt(charts: Tensor) -> Tensor:
-        return torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in charts.split(128)])
+        return torch.cat([reconstruct(vae, posterior(vae, part).mode()) for part in charts.split(128)])
 
     decoded = rebuilt(future)
     by_channel = (decoded - future).square().mean(dim=(0, 2, 3)).sqrt().tolist()

@@ -61,9 +61,8 @@ def windows_of(series: CandleSeries, config: LDM4TSConfig, start: int = 0, stop:
     candles = series.values[context]  # (n, CONTEXT_BARS, 5)
     volatility = ewma_volatility(candles[:, :, 3], config.volatility_span_bars)
     paths = path_from_closes(candles[:, -1, 3], series.closes[future], volatility, config)
-    return WindowArrays(
-        candles=candles, open_times=series.open_times.astype(np.int64)[context], paths=paths, volatility=volatility
-    )
+    open_times = series.open_times.astype(np.int64)[context]  # (n, CONTEXT_BARS)
+    return WindowArrays(candles=candles, open_times=open_times, paths=paths, volatility=volatility)
 
 
 def join(parts: Sequence[WindowArrays]) -> WindowArrays:

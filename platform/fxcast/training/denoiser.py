@@ -16,7 +16,7 @@ from fxcast.models.denoiser import ConditionedDenoiser
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.training.config import TrainingConfig
 from fxcast.training.latents import LatentWindows
-from fxcast.training.workers import mean_over_workers, rank, world_size
+from fxcast.training.workers import draws_of_step, mean_over_workers, world_size
 
 CHECKPOINT_FILE = "denoiser.pt"
 
@@ -66,25 +66,26 @@ def fit_denoiser(
     Args:
         train: This worker's share of the windows.
         validation: This worker's share of the validation windows.
-        resume_from: Folder of a checkpoint of the same run.
+        resume_from: Folder of a checkpoint of the same run; it then ends as if it had never stopped.
     """
-    torch.manual_seed(training.seed * 1000 + rank())
     module = ConditionedDenoiser(pipeline.conditioner, pipeline.unet)
     module.requires_grad_(requires_grad=True).train()
     model = callbacks.wrap(module)
     optimizer = torch.optim.AdamW(module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, training))
     average = EMAModel(module.parameters(), decay=training.ema_decay)
-    alphas = pipeline.scheduler.alphas_cumprod
-    step, best_step, best_loss = 0, 0, math.inf
+    alphas = pipeline.scheduler.alphas_cumprod.to(pipeline.device)
+    step, best_step, best_loss, seconds_before = 0, 0, math.inf, 0.0
     best = {name: value.clone() for name, value in module.state_dict().items()}
     if resume_from is not None:
-        saved = torch.load(resume_from / CHECKPOINT_FILE, weights_only=True)
+        saved = torch.load(resume_from / CHECKPOINT_FILE, map_location=pipeline.device, weights_only=True)
         module.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         average.load_state_dict(saved["average"])
         step, best_step, best_loss, best = saved["step"], saved["best_step"], saved["best_loss"], saved["best"]
+        seconds_before = saved["seconds"]
+    started = time.monotonic() - seconds_before
 
     def write(folder: Path) -> None:
         torch.save(
@@ -97,18 +98,23 @@ def fit_denoiser(
                 "best_step": best_step,
                 "best_loss": best_loss,
                 "best": best,
+                "seconds": time.monotonic() - started,
             },
             folder / CHECKPOINT_FILE,
         )
 
-    started = time.monotonic()
     stopped_by = "steps"
     batch = max(1, training.batch_size // world_size())
     losses: list[float] = []
     while step < training.steps:
-        chosen = train.take(torch.randint(len(train), (batch,)))
-        timesteps = torch.randint(pipeline.config.train_timesteps, (batch,))
-        noisy, target = velocity(chosen.future, torch.randn_like(chosen.future), timesteps, alphas)
+        if step - best_step >= training.patience * training.evaluate_every_steps:
+            stopped_by = "patience"
+            break
+        draws = draws_of_step(training.seed, step)
+        chosen = train.take(torch.randint(len(train), (batch,), generator=draws))
+        timesteps = torch.randint(len(alphas), (batch,), generator=draws).to(pipeline.device)
+        noise = torch.randn(chosen.future.shape, generator=draws).to(pipeline.device)
+        noisy, target = velocity(chosen.future, noise, timesteps, alphas)
         predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, chosen.past, chosen.features)
         loss = (predicted - target).square().mean()
         optimizer.zero_grad()
@@ -131,13 +137,9 @@ def fit_denoiser(
         average.restore(module.parameters())
         train_loss = mean_over_workers(sum(losses) / len(losses))
         losses.clear()
-        callbacks.checkpoint(
-            {"stage": "denoiser", "step": step, "train_loss": train_loss, "validation_loss": validation_loss, "best_loss": best_loss}, write
-        )
-        if step - best_step >= training.patience * training.evaluate_every_steps:
-            stopped_by = "patience"
-            break
-        if mean_over_workers(time.monotonic() - started) > training.max_seconds:
+        reached = {"step": step, "train_loss": train_loss, "validation_loss": validation_loss, "best_loss": best_loss}
+        callbacks.checkpoint({"stage": "denoiser", **reached}, write)
+        if step < training.steps and mean_over_workers(time.monotonic() - started) > training.max_seconds:
             stopped_by = "time"
             break
     module.load_state_dict(best)
@@ -157,8 +159,8 @@ def _validation_loss(module: nn.Module, validation: LatentWindows, alphas: Tenso
     """Return the loss with the same noise and timesteps at every validation."""
     module.eval()
     fixed = torch.Generator().manual_seed(0)
-    noise = torch.randn(validation.future.shape, generator=fixed)
-    timesteps = torch.randint(len(alphas), (len(validation),), generator=fixed)
+    noise = torch.randn(validation.future.shape, generator=fixed).to(alphas.device)
+    timesteps = torch.randint(len(alphas), (len(validation),), generator=fixed).to(alphas.device)
     total = 0.0
     for positions in torch.arange(len(validation)).split(batch):
         chosen = validation.take(positions)

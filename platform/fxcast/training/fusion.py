@@ -9,7 +9,7 @@ from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.training.config import TrainingConfig
 from fxcast.training.denoiser import Callbacks
 from fxcast.training.latents import LatentWindows
-from fxcast.training.workers import mean_over_workers, rank, world_size
+from fxcast.training.workers import draws_of_step, mean_over_workers, world_size
 
 # A latent's noise in training, as a share of its standard deviation: sampled latents are never quite clean.
 _LATENT_NOISE = 0.1
@@ -25,7 +25,6 @@ def fit_fusion(pipeline: LDM4TSPipeline, train: LatentWindows, training: Trainin
     Returns:
         Root mean square error of the path over the last tenth of the steps, in units of volatility·√bars.
     """
-    torch.manual_seed(training.seed * 1000 + 500 + rank())
     module = pipeline.fusion.requires_grad_(requires_grad=True).train()
     model = callbacks.wrap(module)
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
@@ -33,8 +32,10 @@ def fit_fusion(pipeline: LDM4TSPipeline, train: LatentWindows, training: Trainin
     batch = max(1, _BATCH // world_size())
     errors: list[float] = []
     for step in range(1, training.fusion_steps + 1):
-        chosen = train.take(torch.randint(len(train), (batch,)))
-        latents = chosen.future + _LATENT_NOISE * torch.randn_like(chosen.future)
+        draws = draws_of_step(training.seed, step)
+        chosen = train.take(torch.randint(len(train), (batch,), generator=draws))
+        noise = torch.randn(chosen.future.shape, generator=draws).to(pipeline.device)
+        latents = chosen.future + _LATENT_NOISE * noise
         with torch.no_grad():
             charts = decode(pipeline.vae, latents.contiguous(memory_format=torch.channels_last))
         loss = (model(charts, latents) - chosen.paths).square().mean()

@@ -32,23 +32,28 @@ class LatentWindows:
     def take(self, positions: Tensor) -> LatentWindows:
         """Return some of the windows."""
         return LatentWindows(
-            past=self.past[positions], future=self.future[positions], paths=self.paths[positions], features=self.features.take(positions)
+            past=self.past[positions],
+            future=self.future[positions],
+            paths=self.paths[positions],
+            features=self.features.take(positions),
         )
 
 
 @torch.no_grad()
 def to_latents(pipeline: LDM4TSPipeline, windows: WindowArrays) -> LatentWindows:
-    """Encode windows with the pipeline's frozen autoencoder."""
+    """Encode windows with the pipeline's frozen autoencoder; all tensors end on its device."""
+    device = pipeline.device
     encoder = TimeSeriesVisionEncoder(pipeline.config.image_size)
     past: list[Tensor] = []
     future: list[Tensor] = []
     for start in range(0, len(windows), _CHUNK):
         chunk = windows.take(np.arange(start, min(start + _CHUNK, len(windows))))
-        past.append(encode(pipeline.vae, past_charts(encoder, chunk).to(memory_format=torch.channels_last)))
-        future.append(encode(pipeline.vae, future_charts(encoder, chunk, pipeline.config).to(memory_format=torch.channels_last)))
+        past.append(encode(pipeline.vae, past_charts(encoder, chunk).to(device, memory_format=torch.channels_last)))
+        charts = future_charts(encoder, chunk, pipeline.config)  # (chunk, 3, S, S)
+        future.append(encode(pipeline.vae, charts.to(device, memory_format=torch.channels_last)))
     return LatentWindows(
         past=torch.cat(past),
         future=torch.cat(future),
-        paths=torch.from_numpy(windows.paths.astype(np.float32)),
-        features=condition_features(windows.candles, windows.open_times, pipeline.config),
+        paths=torch.from_numpy(windows.paths.astype(np.float32)).to(device),
+        features=condition_features(windows.candles, windows.open_times, pipeline.config).to(device),
     )

@@ -39,6 +39,7 @@ def train_ldm4ts(
     """Train every part around the frozen autoencoder.
 
     Args:
+        pipeline: Untrained, on this worker's device.
         train: All training windows; this worker takes its share, and their mirror images.
         validation: All validation windows, in time order; for early stopping and calibration.
         fitted_on: The validation period in words.

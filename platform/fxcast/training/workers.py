@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import distributed
 
@@ -18,6 +19,15 @@ def rank() -> int:
 def world_size() -> int:
     """Return how many workers there are."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def draws_of_step(seed: int, step: int) -> torch.Generator:
+    """Return the random numbers (on the CPU) of one step of this worker.
+
+    They follow from seed, rank and step alone, so that a resumed run draws what an undisturbed one would have drawn.
+    """
+    (state,) = np.random.SeedSequence([seed, rank(), step]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def mean_over_workers(value: float) -> float:

@@ -73,7 +73,8 @@ class TimeSeriesVisionEncoder(nn.Module):
             return dominant_period(series, self.image_size)
         shortest, longest = allowed_periods(series.shape[1], self.image_size)
         if not shortest <= self.period <= longest:
-            raise ValueError(f"period {self.period} is outside {shortest} to {longest} for {series.shape[1]} points at {self.image_size}")
+            where = f"{series.shape[1]} points at {self.image_size} pixels"
+            raise ValueError(f"period {self.period} is outside {shortest} to {longest} for {where}")
         return torch.full((series.shape[0],), self.period, dtype=torch.int64, device=series.device)
 
     def chart(self, series: Tensor, periods: Tensor) -> Tensor:

@@ -187,3 +187,11 @@ def _mismatch(url: str, found: str | None) -> str:
 def _remedy(url: str) -> str:
     shown = show_url(url)
     return f"mend it with `python -m jobs.migrate --database-url {shown}` or `FXCAST_DATABASE_URL={shown} alembic upgrade head`"
+
+
+def absolute_database_url(url: str) -> str:
+    """Return a URL that means the same database from any working directory: a SQLite file gets its absolute path."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return url
+    return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=False)

@@ -140,6 +140,18 @@ def resolved_forecasts(engine: Engine, *, model_version: str | None = None) -> t
         return tuple(_resolved(row) for row in session.scalars(query))
 
 
+def inference_times_ms(engine: Engine, *, model_version: str) -> list[float]:
+    """Return how long each stored forecast of a model took, oldest first; one number a forecast, whatever its horizons."""
+    query = (
+        select(PredictionRow.symbol, PredictionRow.timeframe, PredictionRow.made_at, PredictionRow.inference_time_ms)
+        .where(PredictionRow.model_version == model_version)
+        .distinct()
+        .order_by(PredictionRow.made_at)
+    )
+    with Session(engine) as session:
+        return [row.inference_time_ms for row in session.execute(query)]
+
+
 def record_inference_minute(
     engine: Engine,
     *,

@@ -26,19 +26,17 @@ class RandomWalk:
         volatility = float(ewma_volatility(window.closes[None], self.volatility_span_bars)[0])
         return volatility * window.timeframe.bars(horizon_minutes) ** 0.5
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int
-    ) -> LDM4TSPrediction:
+    def forecast(self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
         """Forecast one window; see `Forecaster.forecast`."""
         started = time.perf_counter()
         check_request(window, horizons_minutes, num_samples, self.horizons_minutes)
         price = float(window.closes[-1])
-        draws = np.random.default_rng(seed)
+        # All horizons are drawn, so that an answer does not depend on what else was asked.
+        draws = np.random.default_rng(seed).standard_normal((len(self.horizons_minutes), num_samples))
         horizons = {
-            minutes: summarize(
-                prices_from_moves(draws.standard_normal(num_samples), price, self.standard_deviation(window, minutes), 1)
-            )
-            for minutes in sorted(set(horizons_minutes))
+            minutes: summarize(prices_from_moves(moves, price, self.standard_deviation(window, minutes), 1))
+            for minutes, moves in zip(self.horizons_minutes, draws, strict=True)
+            if minutes in horizons_minutes
         }
         return LDM4TSPrediction(
             symbol=window.symbol,

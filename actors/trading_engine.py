@@ -1,0 +1,236 @@
+"""The trading engine as a Ray actor: named, detached, restarted without limit.
+
+Its constructor starts trading, so that start and restart are one path: after a kill, Ray runs the constructor again, and the
+runner goes on from what the ledger and the broker hold.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import ray
+import structlog
+from pydantic import AwareDatetime, Field
+
+from fxcast.adapters.brokers.paper import PaperBroker
+from fxcast.adapters.clock import ReplayClock
+from fxcast.adapters.feeds.replay import ReplayFeed
+from fxcast.adapters.storage.database import absolute_database_url, open_database
+from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.config import Settings
+from fxcast.data.store import CandleStore, absolute_location
+from fxcast.domain.candle import to_datetime64
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadCandles, BadSetup
+from fxcast.models.folder import check_folder
+from fxcast.serving.client import ServeForecasts
+from fxcast.serving.service import APPLICATION
+from fxcast.signals.regime import fit_regimes
+from fxcast.trading.config import PaperMarketConfig, TradingConfig
+from fxcast.trading.engine import EngineConfig
+from fxcast.trading.runner import Runner
+from fxcast.trading.state import KillSwitch, state_from_json
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+log = structlog.get_logger(__name__)
+
+NAMESPACE = "fxcast"
+_REGIME_BARS = 2_000  # candles before the start that the regimes are fitted on, at most
+
+
+class ReplaySetup(Settings):
+    """An engine that replays candles of the store against the paper broker."""
+
+    account: str = Field(default="paper", pattern="^[a-z0-9-]+$", description="name of the account; one engine each")
+    symbol: str = Field(default="EURUSD", pattern="^[A-Z]{6}$")
+    timeframe: str = "1h"
+    store: str = Field(default="runs/store", description="root of the candle store")
+    database_url: str = Field(default="sqlite:///runs/fxcast.db", description="the ledger")
+    broker_file: Path = Field(default=Path("runs/paper_broker.db"), description="the paper broker's own books")
+    start: AwareDatetime = Field(description="the first candle closes at or after it")
+    stop: AwareDatetime = Field(description="candles that close at or after it are not replayed")
+    trading: TradingConfig = TradingConfig()
+    market: PaperMarketConfig = PaperMarketConfig()
+    application: str = Field(default=APPLICATION, description="Serve application that forecasts")
+
+    def absolute(self) -> ReplaySetup:
+        """Return the same setup with absolute paths: the engine's process has another working directory."""
+        return self.model_copy(
+            update={
+                "store": absolute_location(self.store),
+                "database_url": absolute_database_url(self.database_url),
+                "broker_file": self.broker_file.absolute(),
+            }
+        )
+
+
+class EngineStatus(TypedDict):
+    """What the engine says of itself; plain types."""
+
+    pid: int
+    state: str  # starting, running, finished, stopped, failed
+    problem: str
+    candles_done: int
+    candles_total: int
+    last_candle: str
+    kill_switch: str
+
+
+@dataclass
+class _Progress:
+    state: str = "starting"
+    problem: str = ""
+    done: int = 0
+    total: int = 0
+    last: datetime | None = None
+
+
+class EngineShell:
+    """Holds the runner and the thread it runs on.
+
+    Args:
+        setup: What to trade and where everything is.
+    """
+
+    def __init__(self, setup: ReplaySetup) -> None:
+        self._setup = setup
+        self._progress = _Progress()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
+        self._runner: Runner | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def status(self) -> EngineStatus:
+        """Say how far the engine is."""
+        progress, runner = self._progress, self._runner
+        return EngineStatus(
+            pid=os.getpid(),
+            state=progress.state,
+            problem=progress.problem,
+            candles_done=progress.done,
+            candles_total=progress.total,
+            last_candle="" if progress.last is None else progress.last.isoformat(),
+            kill_switch=KillSwitch.ACTIVE.value if runner is None else runner.state.kill_switch.value,
+        )
+
+    def set_kill_switch(self, kill_switch: str) -> None:
+        """Set the kill switch: active, reducing or halted.
+
+        Raises:
+            BadSetup: If the engine has not started.
+        """
+        if self._runner is None:
+            raise BadSetup("the engine has not started yet; try again in a moment")
+        with self._lock:
+            self._runner.set_kill_switch(KillSwitch(kill_switch))
+
+    def stop(self) -> None:
+        """Stop after the candle in hand; what is open stays open, protected at the broker."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            runner = self._prepare()
+            runner.start()
+            self._runner = runner
+            self._progress.state = "running"
+            for closed in runner.closed_candles():
+                if self._stopping.is_set():
+                    self._progress.state = "stopped"
+                    return
+                with self._lock:
+                    runner.handle(closed)
+                self._progress.done += 1
+                self._progress.last = closed.closed_at
+            self._progress.state = "finished"
+        except Exception as error:  # noqa: BLE001 - a thread's last resort: kept for `status`, logged, and nothing goes on
+            self._progress.problem = f"{type(error).__name__}: {error}"
+            self._progress.state = "failed"
+            log.exception("engine failed")
+
+    def _prepare(self) -> Runner:
+        setup = self._setup
+        series = CandleStore(setup.store).read(setup.symbol, Timeframe(setup.timeframe))
+        start, stop = (int(np.searchsorted(series.close_times, to_datetime64(moment))) for moment in (setup.start, setup.stop))
+        if start == stop:
+            allowed = "candles of the store between start and stop"
+            raise BadCandles("candles", f"none of {setup.symbol} from {setup.start} to {setup.stop}", allowed)
+        ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
+        clock = ReplayClock(setup.start)
+        broker = PaperBroker(setup.broker_file, setup.market)
+        forecasts = None
+        if setup.trading.use_ldm4ts:
+            if setup.trading.ldm4ts_checkpoint_path is not None:
+                check_folder(setup.trading.ldm4ts_checkpoint_path, timeframe=setup.timeframe)
+            forecasts = ServeForecasts(setup.application)
+            forecasts.check_horizons(setup.trading.ldm4ts_horizons)
+        self._progress.total = stop - start
+        runner = Runner(
+            EngineConfig(trading=setup.trading),
+            feeds=[ReplayFeed(series, start=setup.start, stop=setup.stop, clock=clock)],
+            broker=broker,
+            ledger=ledger,
+            clock=clock,
+            forecasts=forecasts,
+            observers=[broker],
+            regime_models={setup.symbol: fit_regimes(series.slice(max(0, start - _REGIME_BARS), start))},
+        )
+        handled = _last_handled(ledger, setup.symbol)
+        if handled is not None:
+            self._progress.done = int(np.searchsorted(series.close_times, to_datetime64(handled), side="right")) - start
+        return runner
+
+
+def _last_handled(ledger: SqlLedger, symbol: str) -> datetime | None:
+    """Return when the last candle that an engine handled closed."""
+    saved = ledger.load_state()
+    return None if saved is None else state_from_json(saved).cursors.get(symbol)
+
+
+# Wrapped, not decorated: so the class keeps its type.
+EngineActor: Any = ray.remote(EngineShell)
+
+
+def actor_name(account: str) -> str:
+    """Return the name under which an account's engine is found."""
+    return f"engine-{account}"
+
+
+def start_engine(setup: ReplaySetup) -> ActorHandle:
+    """Start an account's engine on the connected cluster.
+
+    Raises:
+        BadSetup: If one runs already.
+    """
+    if find_engine(setup.account) is not None:
+        raise BadSetup(
+            f"an engine for account {setup.account!r} runs already; attach to it with --attach, or stop it first with --stop"
+        )
+    options = {
+        "name": actor_name(setup.account),
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "max_restarts": -1,
+        "max_task_retries": 0,  # a call that died may have run; only the runner may decide to do a thing again
+        "max_concurrency": 4,  # status answers while another call waits
+        "num_cpus": 0.1,
+    }
+    return EngineActor.options(**options).remote(setup)
+
+
+def find_engine(account: str) -> ActorHandle | None:
+    """Return an account's engine if it runs."""
+    try:
+        return ray.get_actor(actor_name(account), namespace=NAMESPACE)
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""What the demo measured: a table, summary.json, and three pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from actors.trading_engine import ReplaySetup
+from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.predictions import ResolvedForecast, inference_times_ms, resolved_forecasts
+from fxcast.adapters.storage.registry import RegisteredModel
+from fxcast.data.windows import window_at
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.instrument import default_instrument
+from fxcast.domain.signal import Verdict
+# PICTURES
+from fxcast.evaluation.scores import HorizonScores, score_horizon
+from fxcast.models.baselines.random_walk import RandomWalk
+from fxcast.models.folder import from_pretrained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """All that the report is made of; `ingested` is the quality report as JSON types."""
+
+    folder: Path
+    database: Engine
+    series: CandleSeries
+    ingested: Mapping[str, Any]
+    setup: ReplaySetup
+    model: RegisteredModel
+    http_ms: list[float]
+    seconds: float
+
+
+def write_report(result: DemoResult, console: Console) -> dict[str, Any]:
+    """Print the summary, and write summary.json and the pictures into the demo's folder; returns the summary."""
+    ledger = SqlLedger(result.database, engine_id=result.setup.account)
+    forecasts = resolved_forecasts(result.database, model_version=result.model.version)
+    scores = score_by_horizon(result, forecasts)
+    signals, orders, fills, equity = ledger.signals(), ledger.orders(), ledger.fills(), ledger.equity_curve()
+    reasons = Counter(decided.reason for decided in signals if decided.verdict is Verdict.REJECTED)
+    latencies = inference_times_ms(result.database, model_version=result.model.version)
+    summary: dict[str, Any] = {
+        "seconds": round(result.seconds, 1),
+        "candles": {name: result.ingested[name] for name in ("accepted", "refused")},
+        "forecasts": len(latencies),
+        "signals": {
+            "accepted": sum(decided.verdict is Verdict.ACCEPTED for decided in signals),
+            "rejected": sum(decided.verdict is Verdict.REJECTED for decided in signals),
+            "rejected_because": dict(reasons.most_common()),
+        },
+        "orders": len(orders),
+        "fills": len(fills),
+        "latency_ms": _percentiles(latencies) | {"http": _percentiles(result.http_ms)},
+        "scores": {str(minutes): score.to_dict() for minutes, score in scores.items()},
+        "equity": {"start": float(result.setup.market.starting_balance), "end": float(equity[-1].equity)},
+    }
+    _print_summary(console, summary, scores)
+    (result.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _draw(result, forecasts, ledger)
+    console.print(f"\nwritten to {result.folder}: summary.json, forecast.png, channels.png, equity.png, and the database fxcast.db")
+    return summary
+
+
+def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]) -> dict[int, HorizonScores]:
+    """Score the forecasts whose outcome is known, against the random walk with EWMA width at the same moments."""
+    walk = RandomWalk(horizons_minutes=result.setup.trading.ldm4ts_horizons)
+    pip = float(default_instrument(result.setup.symbol).pip)
+    scores: dict[int, HorizonScores] = {}
+    for minutes in walk.horizons_minutes:
+        rows = [row for row in forecasts if row.horizon_minutes == minutes]
+        scores[minutes] = score_horizon(
+            np.array([row.samples for row in rows]),
+            np.array([row.actual_price for row in rows]),
+            np.array([row.price for row in rows]),
+            random_walk_std=np.array([walk.standard_deviation(window_at(result.series, row.made_at), minutes) for row in rows]),
+            pip=pip,
+            spread_pips=result.setup.trading.spread_pips,
+            horizon_bars=result.series.timeframe.bars(minutes),
+            step_bars=result.setup.trading.forecast_interval_bars,
+            interval=(np.array([row.q05 for row in rows]), np.array([row.q95 for row in rows])),
+        )
+    return scores
+
+
+def _percentiles(milliseconds: list[float]) -> dict[str, float]:
+    p50, p95 = np.percentile(milliseconds, (50, 95))
+    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
+
+
+def _print_summary(console: Console, summary: Mapping[str, Any], scores: Mapping[int, HorizonScores]) -> None:
+    table = Table(title="Forecasts of the test period (brackets: 95 % intervals)")
+    for name in ("minutes", "forecasts", "CRPS, pips", "random walk", "skill", "90 % interval covers", "PIT index", "MSE ratio"):
+        table.add_column(name, justify="right")
+    for minutes, score in scores.items():
+        skill, coverage = score.crps_skill, score.coverage_90
+        table.add_row(
+            str(minutes),
+            str(score.forecasts),
+            f"{score.crps.value:.2f}",
+            f"{score.crps_random_walk.value:.2f}",
+            f"{skill.value:+.1%} [{skill.low:+.1%}, {skill.high:+.1%}]",
+            f"{coverage.value:.1%} [{coverage.low:.1%}, {coverage.high:.1%}]",
+            f"{score.pit_index:.2f}",
+            f"{score.mse_ratio:.3f}",
+        )
+    console.print(table)
+    for minutes, score in scores.items():
+        console.print(verdict(minutes, score))
+    signals, equity, latency = summary["signals"], summary["equity"], summary["latency_ms"]
+    console.print(f"\nsignals: {signals['accepted']} accepted, {signals['rejected']} rejected; the most frequent reasons:")
+    for reason, count in list(signals["rejected_because"].items())[:6]:
+        console.print(f"  {count:>4} × {reason}", markup=False)
+    change = equity["end"] - equity["start"]
+    console.print(f"orders: {summary['orders']}, fills: {summary['fills']}")
+    console.print(
+        f"equity: {equity['start']:,.2f} → {equity['end']:,.2f} USD ({change:+,.2f}); one replay of one period says nothing about the next"
+    )
+    console.print(
+        f"latency of a 50-sample forecast: p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms in the replica; "
+        f"p50 {latency['http']['p50']:.0f} ms, p95 {latency['http']['p95']:.0f} ms over HTTP"
+    )
+
+
+def verdict(minutes: int, score: HorizonScores) -> str:
+    """Say in a sentence whether the forecast beat the random walk, and whether its interval was honest."""
+    skill, coverage = score.crps_skill, score.coverage_90
+    if skill.low > 0:
+        beat = "beat the random walk"
+    elif skill.high < 0:
+        beat = "lost to the random walk"
+    else:
+        beat = "can't be told from the random walk"
+    honest = "right" if coverage.low <= 0.9 <= coverage.high else ("too narrow" if coverage.value < 0.9 else "too wide")
+    doubt = "" if score.independent >= 10 else f" Only {score.independent:.0f} independent outcomes: take it as a hint."
+    return f"{minutes} minutes: the forecast {beat} in CRPS ({skill.value:+.1%}); its 90 % interval was {honest}.{doubt}"
+
+
+def _draw(result: DemoResult, forecasts: tuple[ResolvedForecast, ...], ledger: SqlLedger) -> None:
+    longest = [row for row in forecasts if row.horizon_minutes == result.setup.trading.ldm4ts_horizons[-1]]
+    moment = longest[len(longest) // 2].made_at
+    window = window_at(result.series, moment)
+    pipeline = from_pretrained(result.model.folder)

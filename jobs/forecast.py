@@ -1,0 +1,109 @@
+"""Forecast from the last 100 candles: python -m jobs.forecast."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field
+from rich.console import Console
+from rich.table import Table
+
+from fxcast.adapters.storage.database import open_database
+from fxcast.adapters.storage.registry import active_model
+from fxcast.config import JobSettings
+from fxcast.data.importers import read_candles_csv
+from fxcast.data.store import CandleStore
+from fxcast.data.windows import window_at
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import MAX_SAMPLES, LDM4TSPrediction
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadSetup
+from fxcast.models.folder import from_pretrained
+from jobs.entry import run
+
+
+class ForecastJob(JobSettings):
+    """Forecast from the last 100 candles known at a moment, of the store or of a CSV file."""
+
+    model: Path | None = Field(default=None, description="model folder; without it, the registry's active model")
+    database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
+    csv: Path | None = Field(default=None, description="CSV file with a header; without it, the store is read")
+    day_first: bool = Field(default=False, description="read 03.04.2017 in the CSV as 3 April")
+    zone: str = Field(default="UTC", description="IANA time zone of the CSV's times without an offset")
+    store: str = Field(default="runs/store", description="root of the candle store")
+    symbol: str = "EURUSD"
+    timeframe: str = "1h"
+    at: AwareDatetime | None = Field(default=None, description="the moment; without it, the last candle's close")
+    horizons: tuple[int, ...] | None = Field(default=None, description="minutes; all of the model's by default")
+    num_samples: int = Field(default=50, ge=1, le=MAX_SAMPLES)
+    seed: int = 0
+    as_json: bool = Field(default=False, description="print JSON instead of a table")
+
+
+def forecast(settings: ForecastJob) -> LDM4TSPrediction:
+    """Load the model and forecast.
+
+    Raises:
+        BadModelFolder: If the model can't be loaded.
+        BadSetup: If no model is given and none is active.
+        BadCandles: If there are fewer than 100 candles.
+        BadRequest: If the model does not know a horizon or the timeframe.
+    """
+    timeframe = Timeframe(settings.timeframe)
+    window = _window(settings, timeframe)
+    pipeline = from_pretrained(_model_folder(settings))
+    return pipeline.forecast(
+        window,
+        horizons_minutes=settings.horizons or pipeline.horizons_minutes,
+        num_samples=settings.num_samples,
+        seed=settings.seed,
+    )
+
+
+def _window(settings: ForecastJob, timeframe: Timeframe) -> CandleSeries:
+    if settings.csv is None:
+        series = CandleStore(settings.store).read(settings.symbol, timeframe)
+    else:
+        series = read_candles_csv(
+            settings.csv, symbol=settings.symbol, timeframe=timeframe, day_first=settings.day_first, zone=settings.zone
+        ).series
+    return window_at(series, settings.at or datetime.max.replace(tzinfo=UTC))
+
+
+def _model_folder(settings: ForecastJob) -> Path:
+    if settings.model is not None:
+        return settings.model
+    model = active_model(open_database(settings.database_url), settings.symbol, settings.timeframe)
+    if model is None:
+        message = f"no model is active for {settings.symbol} {settings.timeframe}; give --model, or train one with python -m jobs.train"
+        raise BadSetup(message)
+    return model.folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job."""
+    return run(lambda: _report(ForecastJob.parse(arguments)))
+
+
+def _report(settings: ForecastJob) -> int:
+    prediction = forecast(settings)
+    console = Console(highlight=False, soft_wrap=True)
+    if settings.as_json:
+        console.print_json(json.dumps(prediction.to_dict()))
+        return 0
+    table = Table(title=f"{prediction.symbol} {prediction.timeframe} at {prediction.made_at:%Y-%m-%d %H:%M} UTC, close {prediction.price:g}")
+    for name in ("minutes ahead", "mean", "std", "q05", "q50", "q95", "uncertainty %"):
+        table.add_column(name, justify="right")
+    for minutes, horizon in prediction.horizons.items():
+        numbers = (horizon.mean, horizon.std, horizon.q05, horizon.q50, horizon.q95)
+        table.add_row(str(minutes), *(f"{number:.5f}" for number in numbers), f"{prediction.uncertainty_pct(minutes):.3f}")
+    console.print(table)
+    console.print(f"{prediction.model_version}, {prediction.num_samples} samples in {prediction.inference_time_ms:.0f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

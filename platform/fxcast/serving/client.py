@@ -1,0 +1,65 @@
+"""Forecasts from the Serve deployment, through a handle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.errors import BadSetting, ForecastUnavailable, Refused
+from fxcast.serving.schemas import Health
+from fxcast.serving.service import APPLICATION, DEPLOYMENT
+
+_DESCRIBE_TIMEOUT_S = 30.0
+
+
+class ServeForecasts:
+    """Implements `trading.ports.ForecastService` on a running application.
+
+    Args:
+        application: Name of the Serve application.
+    """
+
+    def __init__(self, application: str = APPLICATION) -> None:
+        self._application = application
+        self._handle: DeploymentHandle | None = None
+
+    def describe(self) -> Health:
+        """Say which model answers.
+
+        Raises:
+            ForecastUnavailable: If the application does not run.
+        """
+        try:
+            return self._connected().describe.remote().result(timeout_s=_DESCRIBE_TIMEOUT_S)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise ForecastUnavailable(f"the application {self._application!r} does not answer: {error}") from error
+
+    def check_horizons(self, horizons_minutes: Sequence[int]) -> None:
+        """Raise BadSetting if the model that runs does not know a horizon."""
+        known = self.describe()
+        unknown = [horizon for horizon in horizons_minutes if horizon not in known.horizons]
+        if unknown:
+            raise BadSetting(f"ldm4ts_horizons: {unknown} are not among {list(known.horizons)}, those of model {known.model_version}")
+
+    def forecast(
+        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
+    ) -> LDM4TSPrediction:
+        """Ask for a forecast; see `ForecastService.forecast`."""
+        try:
+            answer = self._connected().forecast.remote(window, tuple(horizons_minutes), num_samples, seed)
+            return answer.result(timeout_s=timeout_s)
+        except Refused:
+            raise
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise ForecastUnavailable(f"no forecast of {window.symbol}: {error}") from error
+
+    def _connected(self) -> DeploymentHandle:
+        if self._handle is None:
+            self._handle = serve.get_deployment_handle(DEPLOYMENT, app_name=self._application)
+        return self._handle

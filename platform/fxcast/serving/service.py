@@ -1,0 +1,78 @@
+"""The deployment that holds a model and forecasts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from ray import serve
+
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
+from fxcast.domain.timeframe import Timeframe
+from fxcast.models.config import Preset
+from fxcast.models.folder import from_pretrained
+from fxcast.serving.schemas import Health
+
+DEPLOYMENT = "LDM4TSInferenceService"
+APPLICATION = "fxcast"
+
+
+@serve.deployment(name=DEPLOYMENT)
+class LDM4TSInferenceService:
+    """One model, one forecast at a time; the options of the deployment are in serve_configs/.
+
+    Args:
+        model_folder: Folder of the model.
+        preset: The preset it must be of.
+        threads: Threads of torch.
+
+    Raises:
+        BadModelFolder: If the folder is incomplete, corrupt or of another preset.
+    """
+
+    def __init__(self, model_folder: str, preset: Preset, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._pipeline = from_pretrained(Path(model_folder), preset=preset)
+        # One thread: the model uses `threads` cores by itself, and the event loop stays free for health checks.
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forecast")
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        config = self._pipeline.config
+        minutes = Timeframe(config.timeframe).minutes
+        values = np.ones((CONTEXT_BARS, 5))
+        times = np.datetime64("2017-01-03T00:00:00", "s") + np.arange(CONTEXT_BARS) * np.timedelta64(minutes * 60, "s")
+        window = CandleSeries(symbol="EURUSD", timeframe=Timeframe(config.timeframe), open_times=times, values=values)
+        self._pipeline.forecast(window, horizons_minutes=config.horizons_minutes, num_samples=50, seed=0)
+
+    async def forecast(
+        self, window: CandleSeries, horizons_minutes: Sequence[int] | None, num_samples: int, seed: int
+    ) -> LDM4TSPrediction:
+        """Forecast one window; all the model's horizons when None.
+
+        Raises:
+            BadRequest: If the model can't answer it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor,
+            lambda: self._pipeline.forecast(
+                window,
+                horizons_minutes=self._pipeline.horizons_minutes if horizons_minutes is None else horizons_minutes,
+                num_samples=num_samples,
+                seed=seed,
+            ),
+        )
+
+    async def describe(self) -> Health:
+        """Say which model this is."""
+        return Health(
+            status="ok",
+            model_version=self._pipeline.model_version,
+            timeframe=self._pipeline.config.timeframe,
+            horizons=self._pipeline.horizons_minutes,
+        )
