@@ -11,12 +11,13 @@ import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import ray
 import structlog
 from pydantic import AwareDatetime, Field
+from ray.actor import ActorHandle
 
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.clock import ReplayClock
@@ -36,9 +37,6 @@ from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.engine import EngineConfig
 from fxcast.trading.runner import Runner
 from fxcast.trading.state import KillSwitch, state_from_json
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +151,7 @@ class EngineShell:
                 self._progress.done += 1
                 self._progress.last = closed.closed_at
             self._progress.state = "finished"
-        except Exception as error:  # noqa: BLE001 - a thread's last resort: kept for `status`, logged, and nothing goes on
+        except Exception as error:
             self._progress.problem = f"{type(error).__name__}: {error}"
             self._progress.state = "failed"
             log.exception("engine failed")
@@ -206,7 +204,7 @@ def actor_name(account: str) -> str:
     return f"engine-{account}"
 
 
-def start_engine(setup: ReplaySetup) -> ActorHandle:
+def start_engine(setup: ReplaySetup) -> ActorHandle[Any]:
     """Start an account's engine on the connected cluster.
 
     Raises:
@@ -228,7 +226,7 @@ def start_engine(setup: ReplaySetup) -> ActorHandle:
     return EngineActor.options(**options).remote(setup)
 
 
-def find_engine(account: str) -> ActorHandle | None:
+def find_engine(account: str) -> ActorHandle[Any] | None:
     """Return an account's engine if it runs."""
     try:
         return ray.get_actor(actor_name(account), namespace=NAMESPACE)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import Field
@@ -27,7 +28,6 @@ from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
 from fxcast.models.config import preset_config
-from fxcast.progress import progress_bar
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from fxcast.training.config import TrainingConfig
 from jobs.demo_report import DemoResult, write_report
@@ -171,6 +171,7 @@ def _ask_over_http(console: Console, base_url: str, series: CandleSeries, moment
     ]
     body = {"symbol": window.symbol, "timeframe": window.timeframe.name, "candles": candles, "num_samples": 50, "seed": 1}
     taken: list[float] = []
+    answer: dict[str, Any] = {}
     with httpx.Client(base_url=base_url, timeout=30.0, trust_env=False) as client:
         health = client.get("/healthz").raise_for_status().json()
         for _ in range(10):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
@@ -22,10 +23,11 @@ from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.instrument import default_instrument
 from fxcast.domain.signal import Verdict
-# PICTURES
+from fxcast.evaluation.pictures import channels, equity_curve, forecast_fan
 from fxcast.evaluation.scores import HorizonScores, score_horizon
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.folder import from_pretrained
+from fxcast.vision.encoder import TimeSeriesVisionEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,8 @@ def _print_summary(console: Console, summary: Mapping[str, Any], scores: Mapping
     change = equity["end"] - equity["start"]
     console.print(f"orders: {summary['orders']}, fills: {summary['fills']}")
     console.print(
-        f"equity: {equity['start']:,.2f} → {equity['end']:,.2f} USD ({change:+,.2f}); one replay of one period says nothing about the next"
+        f"equity: {equity['start']:,.2f} → {equity['end']:,.2f} USD ({change:+,.2f}); "
+        "one replay of one period says nothing about the next"
     )
     console.print(
         f"latency of a 50-sample forecast: p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms in the replica; "
@@ -147,7 +150,23 @@ def verdict(minutes: int, score: HorizonScores) -> str:
 
 
 def _draw(result: DemoResult, forecasts: tuple[ResolvedForecast, ...], ledger: SqlLedger) -> None:
-    longest = [row for row in forecasts if row.horizon_minutes == result.setup.trading.ldm4ts_horizons[-1]]
-    moment = longest[len(longest) // 2].made_at
+    """Draw the forecast in the middle of the test period, which nobody chose, and the account."""
+    longest = result.setup.trading.ldm4ts_horizons[-1]
+    moments = [row.made_at for row in forecasts if row.horizon_minutes == longest]
+    moment = moments[len(moments) // 2]
     window = window_at(result.series, moment)
     pipeline = from_pretrained(result.model.folder)
+    config = pipeline.config
+    prediction = pipeline.forecast(window, horizons_minutes=config.horizons_minutes, num_samples=50, seed=1)
+    ahead = int(np.searchsorted(result.series.close_times, window.close_times[-1])) + 1
+    forecast_fan(result.folder / "forecast.png", window, prediction, outcome=result.series.slice(ahead, ahead + config.future_bars))
+    sampled = pipeline.sample_paths(window.values[None], window.open_times.astype(np.int64)[None], num_samples=1, seeds=[1])
+    chart = TimeSeriesVisionEncoder(config.image_size)(torch.from_numpy(window.values[None]))[0]
+    channels(
+        result.folder / "channels.png",
+        chart.numpy().astype(np.float64),
+        sampled.charts[0, 0].numpy().astype(np.float64),
+        window_name=f"{window.symbol} {window.timeframe}: 100 candles up to {moment:%Y-%m-%d %H:%M} UTC, as the model sees them",
+        future_name=f"One sampled future of {config.future_bars} candles, as the model draws it",
+    )
+    equity_curve(result.folder / "equity.png", ledger.equity_curve(), ledger.fills(), currency=result.setup.market.account_currency)

@@ -78,7 +78,9 @@ def _model_folder(settings: ForecastJob) -> Path:
         return settings.model
     model = active_model(open_database(settings.database_url), settings.symbol, settings.timeframe)
     if model is None:
-        message = f"no model is active for {settings.symbol} {settings.timeframe}; give --model, or train one with python -m jobs.train"
+        message = (
+            f"no model is active for {settings.symbol} {settings.timeframe}; give --model, or train one with python -m jobs.train"
+        )
         raise BadSetup(message)
     return model.folder
 
@@ -94,7 +96,9 @@ def _report(settings: ForecastJob) -> int:
     if settings.as_json:
         console.print_json(json.dumps(prediction.to_dict()))
         return 0
-    table = Table(title=f"{prediction.symbol} {prediction.timeframe} at {prediction.made_at:%Y-%m-%d %H:%M} UTC, close {prediction.price:g}")
+    table = Table(
+        title=f"{prediction.symbol} {prediction.timeframe} at {prediction.made_at:%Y-%m-%d %H:%M} UTC, close {prediction.price:g}"
+    )
     for name in ("minutes ahead", "mean", "std", "q05", "q50", "q95", "uncertainty %"):
         table.add_column(name, justify="right")
     for minutes, horizon in prediction.horizons.items():

@@ -17,7 +17,9 @@ log = structlog.get_logger()
 class MigrateSettings(JobSettings):
     """Bring a database to the newest schema; a SQLite file and its folder are created if they are missing."""
 
-    database_url: str = Field("sqlite:///runs/fxcast.db", description="SQLAlchemy URL of the database (FXCAST_DATABASE_URL)")
+    database_url: str = Field(
+        default="sqlite:///runs/fxcast.db", description="SQLAlchemy URL of the database (FXCAST_DATABASE_URL)"
+    )
 
 
 def main() -> int:

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 from pydantic import Field
+from ray.actor import ActorHandle
+from ray.exceptions import ActorUnavailableError
 from rich.console import Console
 
 from actors.trading_engine import EngineStatus, ReplaySetup, find_engine, start_engine
@@ -21,7 +24,6 @@ from fxcast.errors import BadSetup, MustStop
 from fxcast.progress import progress_bar
 from jobs.entry import run
 
-_POLL_S = 0.5
 _SERVE_TIMEOUT_S = 120.0
 
 
@@ -39,7 +41,7 @@ class TradeJob(JobSettings):
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of that service")
 
 
-def follow(engine: ray.actor.ActorHandle, progress: Callable[[EngineStatus], None]) -> EngineStatus:
+def follow(engine: ActorHandle[Any], progress: Callable[[EngineStatus], None], *, poll_s: float = 0.5) -> EngineStatus:
     """Wait until an engine has finished or stopped; a restart in between is waited out.
 
     Raises:
@@ -47,16 +49,16 @@ def follow(engine: ray.actor.ActorHandle, progress: Callable[[EngineStatus], Non
     """
     while True:
         try:
-            status: EngineStatus = ray.get(engine.status.remote(), timeout=30)
-        except ray.exceptions.ActorUnavailableError:
-            time.sleep(_POLL_S)  # Ray is restarting it
+            status = cast("EngineStatus", ray.get(engine.status.remote(), timeout=30))
+        except ActorUnavailableError:
+            time.sleep(poll_s)  # Ray is restarting it
             continue
         progress(status)
         if status["state"] == "failed":
             raise MustStop(f"the engine failed: {status['problem']}")
         if status["state"] in {"finished", "stopped"}:
             return status
-        time.sleep(_POLL_S)  # between looks at another process
+        time.sleep(poll_s)  # between looks at another process
 
 
 def replay(setup: ReplaySetup, *, attach: bool = False) -> EngineStatus:
@@ -74,7 +76,8 @@ def replay(setup: ReplaySetup, *, attach: bool = False) -> EngineStatus:
         with progress_bar() as progress:
             task = progress.add_task("trading engine: candles", total=None)
             return follow(
-                engine, lambda status: progress.update(task, completed=status["candles_done"], total=status["candles_total"] or None)
+                engine,
+                lambda status: progress.update(task, completed=status["candles_done"], total=status["candles_total"] or None),
             )
     finally:
         ray.kill(engine, no_restart=True)

@@ -30,26 +30,32 @@ from jobs.entry import run
 class TrainJob(JobSettings):
     """Train LDM4TS on candles of the store, with Ray Train; the same name again resumes a run that was stopped."""
 
-    name: str | None = Field(None, description="name of the run and version of the model; by default preset, timeframe and time")
-    store: str = Field("runs/store", description="root of the candle store")
-    symbols: tuple[str, ...] = Field(("EURUSD",), min_length=1, description="series to train on")
-    timeframe: str = Field("1h", description="length of a candle")
-    preset: Preset = Field("tiny", description="tiny (CPU) or paper (GPU)")
-    validation_share: float = Field(0.17, gt=0, lt=1, description="share of the candles for early stopping and calibration")
-    test_share: float = Field(0.22, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
-    until: AwareDatetime | None = Field(None, description="candles that open later do not exist for this run")
-    autoencoder: str = Field(str(SHIPPED_TINY_VAE), description="folder or hub name of the VAE; paper: stabilityai/sd-vae-ft-mse")
-    text_encoder: str | None = Field(None, description="folder or hub name; without it, the packaged MiniLM")
+    name: str | None = Field(
+        default=None, description="name of the run and version of the model; by default preset, timeframe and time"
+    )
+    store: str = Field(default="runs/store", description="root of the candle store")
+    symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="series to train on")
+    timeframe: str = Field(default="1h", description="length of a candle")
+    preset: Preset = Field(default="tiny", description="tiny (CPU) or paper (GPU)")
+    validation_share: float = Field(default=0.17, gt=0, lt=1, description="share of the candles for early stopping and calibration")
+    test_share: float = Field(default=0.22, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
+    until: AwareDatetime | None = Field(default=None, description="candles that open later do not exist for this run")
+    autoencoder: str = Field(
+        default=str(SHIPPED_TINY_VAE), description="folder or hub name of the VAE; paper: stabilityai/sd-vae-ft-mse"
+    )
+    text_encoder: str | None = Field(default=None, description="folder or hub name; without it, the packaged MiniLM")
     training: TrainingConfig = TrainingConfig()
-    workers: int = Field(2, ge=1, description="Ray Train workers")
-    use_gpu: bool = Field(False, description="one GPU a worker")
-    models: Path = Field(Path("runs/models"), description="folder of the models; the new one is a sub-folder named as the run")
-    storage_path: str | None = Field(None, description="where Ray Train keeps checkpoints; by default beside the models")
-    database_url: str = Field("sqlite:///runs/fxcast.db", description="database of the model registry")
+    workers: int = Field(default=2, ge=1, description="Ray Train workers")
+    use_gpu: bool = Field(default=False, description="one GPU a worker")
+    models: Path = Field(
+        default=Path("runs/models"), description="folder of the models; the new one is a sub-folder named as the run"
+    )
+    storage_path: str | None = Field(default=None, description="where Ray Train keeps checkpoints; by default beside the models")
+    database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
 
 
 def train(settings: TrainJob) -> RegisteredModel:
-    """Plan the periods, train, and register and activate the model.
+    """Plan the periods, train on the connected cluster, and register and activate the model.
 
     Raises:
         BadCandles: If there are too few candles.
@@ -62,7 +68,7 @@ def train(settings: TrainJob) -> RegisteredModel:
     folder = settings.models / plan.name
     if folder.exists():
         raise BadSetting(f"name: a model named {plan.name} exists in {settings.models}; choose another name")
-    with ray_session(num_cpus=max(2, settings.workers)), progress_bar() as progress:
+    with progress_bar() as progress:
         tasks: dict[str, TaskID] = {}
         waiting = progress.add_task("starting workers", total=None)
 
@@ -98,7 +104,7 @@ def _plan(settings: TrainJob) -> TrainPlan:
         training=settings.training,
         autoencoder=settings.autoencoder,
         text_encoder=settings.text_encoder,
-        storage_path=settings.storage_path or str((settings.models.absolute().parent / "train")),
+        storage_path=settings.storage_path or str(settings.models.absolute().parent / "train"),
         workers=settings.workers,
         use_gpu=settings.use_gpu,
     )
@@ -125,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(settings: TrainJob) -> int:
-    model = train(settings)
+    with ray_session(num_cpus=max(2, settings.workers)):
+        model = train(settings)
     console = Console(highlight=False)
     console.print(f"model {model.version} in {model.folder}")
     names = ("step", "stopped_by", "best_loss", "seconds")

@@ -32,14 +32,14 @@ _TRAIN_WINDOWS, _HELD_OUT_WINDOWS = 20_000, 200
 class TrainVaeJob(JobSettings):
     """Train the tiny autoencoder on candle charts of the store; the last tenth of each series measures its error."""
 
-    store: str = Field("runs/store", description="root of the candle store")
-    symbols: tuple[str, ...] = Field(("EURUSD",), min_length=1, description="series to draw charts from")
-    timeframe: str = Field("1h", description="length of a candle")
+    store: str = Field(default="runs/store", description="root of the candle store")
+    symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="series to draw charts from")
+    timeframe: str = Field(default="1h", description="length of a candle")
     until: AwareDatetime = Field(
-        datetime(2017, 1, 1, tzinfo=UTC), description="candles that open later are not seen, so that they can test models"
+        default=datetime(2017, 1, 1, tzinfo=UTC), description="candles that open later are not seen, so that they can test models"
     )
-    source: str = Field("not stated", description="where the candles come from and under which licence, for the card")
-    output: Path = Field(SHIPPED_TINY_VAE, description="folder to write")
+    source: str = Field(default="not stated", description="where the candles come from and under which licence, for the card")
+    output: Path = Field(default=SHIPPED_TINY_VAE, description="folder to write")
     training: AutoencoderTraining = AutoencoderTraining()
 
 

@@ -23,6 +23,7 @@ from fxcast.evaluation.scores import (
 seeds = st.integers(0, 2**32 - 1)
 lengths = st.integers(20, 60)
 members = st.integers(2, 30)
+ONLY_VALUES = settings(max_examples=40, deadline=None)  # how long an example takes says nothing on a busy machine
 
 
 def forecasts(n: int, m: int, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -36,7 +37,7 @@ def score(samples: FloatArray, actual: FloatArray, price: FloatArray, *, pip: fl
     return score_horizon(samples, actual, price, random_walk_std=widths, pip=pip, spread_pips=1.0, horizon_bars=overlap)
 
 
-@settings(max_examples=25)
+@ONLY_VALUES
 @given(n=lengths, m=members, seed=seeds)
 def test_the_order_of_the_samples_changes_no_score(n: int, m: int, seed: int) -> None:
     samples, actual, price = forecasts(n, m, seed)
@@ -44,18 +45,18 @@ def test_the_order_of_the_samples_changes_no_score(n: int, m: int, seed: int) ->
     assert score(shuffled, actual, price) == score(samples, actual, price)
 
 
-@settings(max_examples=25)
+@ONLY_VALUES
 @given(n=lengths, m=members, seed=seeds, overlap=st.integers(1, 10))
 def test_every_score_is_in_its_range(n: int, m: int, seed: int, overlap: int) -> None:
     scores = score(*forecasts(n, m, seed), overlap=overlap)
     assert 0.1 <= scores.pit_index <= 1.0
     assert 0.0 <= scores.coverage_90.low <= scores.coverage_90.value <= scores.coverage_90.high <= 1.0
-    assert scores.crps_random_walk.value > 0.0
-    assert scores.crps_skill.low <= scores.crps_skill.high < 1.5
+    assert 0.0 <= scores.crps_random_walk.low <= scores.crps_random_walk.value <= scores.crps_random_walk.high
+    assert scores.crps_skill.low <= scores.crps_skill.high <= 1.0
     assert all(math.isfinite(ratio) and ratio > 0.0 for ratio in (scores.mse_ratio, scores.mae_ratio))
 
 
-@settings(max_examples=25)
+@ONLY_VALUES
 @given(n=lengths, m=members, seed=seeds, factor=st.sampled_from([0.01, 2.0, 100.0]))
 def test_scores_are_in_pips_and_ratios_have_no_unit(n: int, m: int, seed: int, factor: float) -> None:
     samples, actual, price = forecasts(n, m, seed)
@@ -66,6 +67,7 @@ def test_scores_are_in_pips_and_ratios_have_no_unit(n: int, m: int, seed: int, f
     assert scaled.mse_ratio == scores.mse_ratio
 
 
+@ONLY_VALUES
 @given(n=st.integers(1, 20), m=members, seed=seeds)
 def test_crps_is_the_fair_energy_form(n: int, m: int, seed: int) -> None:
     samples, actual, price = forecasts(n, m, seed)
@@ -74,6 +76,7 @@ def test_crps_is_the_fair_energy_form(n: int, m: int, seed: int) -> None:
     assert crps == pytest.approx((np.abs(samples - actual[:, None]).mean(axis=1) - pairs / 2) / 0.01, abs=1e-7)
 
 
+@ONLY_VALUES
 @given(n=st.integers(1, 200), m=members, seed=seeds)
 def test_pit_lies_in_the_rank_of_the_outcome(n: int, m: int, seed: int) -> None:
     samples, actual, _ = forecasts(n, m, seed)
@@ -83,7 +86,7 @@ def test_pit_lies_in_the_rank_of_the_outcome(n: int, m: int, seed: int) -> None:
     assert 0.1 - 1e-12 <= pit_index(pit) <= 1.0
 
 
-@settings(max_examples=25)
+@ONLY_VALUES
 @given(n=st.integers(2, 60), block=st.integers(1, 60), constant=st.floats(-1e3, 1e3), seed=seeds)
 def test_resampling_keeps_rows_together_and_constants_constant(n: int, block: int, constant: float, seed: int) -> None:
     column = np.random.default_rng(seed).normal(size=n)
@@ -96,6 +99,7 @@ def test_resampling_keeps_rows_together_and_constants_constant(n: int, block: in
     assert (means[:, 0] <= column.max() + 1e-12).all()
 
 
+@ONLY_VALUES
 @given(hits=st.integers(0, 50), misses=st.integers(0, 50), overlap=st.integers(1, 80))
 def test_a_share_lies_in_its_interval(hits: int, misses: int, overlap: int) -> None:
     verdicts = np.array([True] * hits + [False] * misses + [True])

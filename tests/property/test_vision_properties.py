@@ -21,6 +21,7 @@ def folded(draw: st.DrawFn) -> tuple[int, int, int]:
     return length, size, draw(st.integers(shortest, longest))
 
 
+@settings(deadline=None)  # the first call of torch.fft or scatter is slow
 @given(folded(), st.integers(0, 1000))
 def test_reading_back_a_folded_series_is_the_identity_at_every_allowed_period(drawn: tuple[int, int, int], seed: int) -> None:
     length, size, period = drawn
@@ -29,6 +30,7 @@ def test_reading_back_a_folded_series_is_the_identity_at_every_allowed_period(dr
     assert torch.allclose(unfold(fold(series, periods, size), periods, length), series, atol=1e-12)
 
 
+@settings(deadline=None)  # the first call of torch.fft or scatter is slow
 @given(folded(), st.integers(0, 1000))
 def test_the_period_found_is_an_allowed_one(drawn: tuple[int, int, int], seed: int) -> None:
     length, size, _ = drawn
@@ -38,7 +40,7 @@ def test_the_period_found_is_an_allowed_one(drawn: tuple[int, int, int], seed: i
     assert ((found >= shortest) & (found <= longest)).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(1e-4, 1e6), min_size=100, max_size=100))
 def test_any_window_of_prices_gives_an_image_in_range_from_which_it_can_be_read(closes: list[float]) -> None:
     candles = torch.from_numpy(make_series(closes).values)[None]

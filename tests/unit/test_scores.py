@@ -180,7 +180,7 @@ def test_the_interval_holds_the_truth_for_most_simulated_series(n: int, overlap:
 def test_resampled_means_scatter_as_means_do() -> None:
     values = np.random.default_rng(0).standard_normal((400, 1))
     means = block_bootstrap_means(values, block=1, seed=0)
-    assert means.shape == (1000, 1)
+    assert means.shape == (2000, 1)
     assert means.std() == pytest.approx(1 / 20, rel=0.1)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,18 +29,15 @@ def require_free_port(port: int, option: str) -> None:
 
 
 @contextmanager
-def ray_session(*, num_cpus: int | None = None) -> Iterator[str]:
+def ray_session(*, num_cpus: int | None = None) -> Generator[str]:
     """Connect to Ray for the length of the block, and yield the URL of the cluster's dashboard.
 
     Inside a submitted job, or with RAY_ADDRESS set, it joins that cluster and leaves it running; otherwise it starts one on
     this machine and shuts it down at the end, also after an error.
     """
-    if ray.is_initialized():
-        yield _dashboard_url(ray.init(ignore_reinit_error=True, log_to_driver=False))
-        return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; a cluster sets its own
     if "RAY_ADDRESS" in os.environ:
-        context = ray.init(log_to_driver=False, logging_level="warning")
+        context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         python_path = os.pathsep.join([str(REPOSITORY / "platform"), str(REPOSITORY)])
         context = ray.init(
@@ -47,7 +45,7 @@ def ray_session(*, num_cpus: int | None = None) -> Iterator[str]:
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             log_to_driver=False,
-            logging_level="warning",
+            logging_level=logging.WARNING,
             runtime_env={"env_vars": {"PYTHONPATH": python_path}},
         )
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,22 +49,25 @@ def deploy(config: Mapping[str, Any], *, dashboard_url: str, timeout_s: float, w
         BadSetup: If the port is in use, the deployment fails, or it does not run in time; says why.
     """
     http_options, application = config["http_options"], config["applications"][0]["name"]
-    require_free_port(http_options["port"], "--port")
     endpoint = f"{dashboard_url}/api/serve/applications/"
-    with httpx.Client(timeout=30.0, trust_env=False) as client:
-        answer = client.put(endpoint, json=dict(config))
-        if answer.is_error:
-            raise BadSetup(f"Serve refused the config: {answer.text}")
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            state = client.get(endpoint).raise_for_status().json()["applications"].get(application, {})
-            status = str(state.get("status", "NOT_STARTED"))
-            if status == "RUNNING":
-                return f"http://{http_options['host']}:{http_options['port']}"
-            if status == "DEPLOY_FAILED":
-                raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
-            waiting(status.lower())
-            time.sleep(_POLL_S)  # between polls of another process's state
+    require_free_port(http_options["port"], "--port")
+    deadline = time.monotonic() + timeout_s
+    try:
+        with httpx.Client(timeout=timeout_s, trust_env=False) as client:
+            answer = client.put(endpoint, json=dict(config))
+            if answer.is_error:
+                raise BadSetup(f"Serve refused the config: {answer.text}")
+            while time.monotonic() < deadline:
+                state = client.get(endpoint).raise_for_status().json()["applications"].get(application, {})
+                status = str(state.get("status", "NOT_STARTED"))
+                if status == "RUNNING":
+                    return f"http://{http_options['host']}:{http_options['port']}"
+                if status == "DEPLOY_FAILED":
+                    raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
+                waiting(status.lower())
+                time.sleep(_POLL_S)  # between polls of another process's state
+    except httpx.HTTPError as error:
+        raise BadSetup(f"the cluster's dashboard at {dashboard_url} does not answer: {error!r}") from error
     raise BadSetup(f"the application {application!r} did not run within {timeout_s:g} s")
 
 
@@ -77,7 +80,7 @@ def is_running(application: str) -> bool:
 @contextmanager
 def served(
     path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str, timeout_s: float, waiting: Callable[[str], None]
-) -> Iterator[str]:
+) -> Generator[str]:
     """Deploy a Serve config for the length of the block; yields the base URL of the HTTP API, and takes Serve down at the end.
 
     Raises:

@@ -50,11 +50,11 @@ class TrainPlan(Settings):
     model: LDM4TSConfig
     training: TrainingConfig
     autoencoder: str = str(SHIPPED_TINY_VAE)
-    text_encoder: str | None = Field(None, description="folder or hub name; None takes the packaged MiniLM")
+    text_encoder: str | None = Field(default=None, description="folder or hub name; None takes the packaged MiniLM")
     storage_path: str = Field(description="where Ray Train keeps checkpoints")
-    workers: int = Field(2, ge=1)
+    workers: int = Field(default=2, ge=1)
     use_gpu: bool = False
-    threads_per_worker: int = Field(1, ge=1)
+    threads_per_worker: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,10 +223,13 @@ def _train_worker(config: dict[str, Any]) -> None:
 
 
 def _card(plan: TrainPlan, metrics: Mapping[str, Any], data_hash: str) -> str:
-    scores = "\n".join(f"| {name} | {value:.4f} |" if isinstance(value, float) else f"| {name} | {value} |" for name, value in metrics.items())
+    scores = "\n".join(
+        f"| {name} | {value:.4f} |" if isinstance(value, float) else f"| {name} | {value} |" for name, value in metrics.items()
+    )
+    horizons = ", ".join(map(str, plan.model.horizons_minutes))
     return f"""# {plan.name}
 
-LDM4TS, preset `{plan.model.preset}`, {plan.model.timeframe} candles, horizons {", ".join(map(str, plan.model.horizons_minutes))} minutes.
+LDM4TS, preset `{plan.model.preset}`, {plan.model.timeframe} candles, horizons {horizons} minutes.
 
 - Symbols: {", ".join(plan.symbols)}
 - Trained on candles from {plan.train[0]:%Y-%m-%d %H:%M} to {plan.train[1]:%Y-%m-%d %H:%M} UTC

@@ -6,6 +6,7 @@ interval here takes that into account: means and ratios by a block bootstrap, sh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from fxcast.errors import BadCandles
 LEVEL = 0.95  # of every interval
 MIN_FORECASTS = 20  # fewer give a number, but no score
 PIT_BINS = 10
-_RESAMPLES = 1000  # the ends of a 95 % interval then rest on 25 resamples each
+_RESAMPLES = 2000  # the ends of a 95 % interval then rest on 50 resamples each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +107,11 @@ def score_horizon(
     Raises:
         BadCandles: If there are fewer than `MIN_FORECASTS` forecasts or than fill two horizons, or if the price never moved:
             the stretch of candles behind them is too short to score, which the caller's user can mend.
-        ValueError: If shapes differ or a number is not finite, which is our own bug.
+        ValueError: If shapes differ, a number is not finite or a width not positive, which is our own bug.
     """
     _check_shapes(samples, actual, price, random_walk_std, *(interval or ()))
+    if not (random_walk_std > 0).all():
+        raise ValueError(f"random_walk_std must be above zero, found {random_walk_std.min()}")
     overlap = -(-horizon_bars // step_bars)
     _check_length(len(actual), overlap)
     ordered = np.sort(samples, axis=1)
@@ -128,9 +131,9 @@ def score_horizon(
     return HorizonScores(
         forecasts=len(actual),
         independent=len(actual) / overlap,
-        crps=_estimate(float(crps.mean()), resampled[:, 0], blocks),
-        crps_random_walk=_estimate(float(crps_walk.mean()), resampled[:, 1], blocks),
-        crps_skill=_estimate(1.0 - float(crps.mean() / crps_walk.mean()), 1.0 - resampled[:, 0] / resampled[:, 1], blocks),
+        crps=_estimate(float(crps.mean()), resampled[:, 0], blocks, least=0.0),
+        crps_random_walk=_estimate(float(crps_walk.mean()), resampled[:, 1], blocks, least=0.0),
+        crps_skill=_skill(crps, crps_walk, resampled, blocks),
         coverage_90=_coverage(inside, resampled[:, 2], blocks, overlap),
         pit_index=pit_index(randomised_pit(ordered, actual, seed=seed)),
         mse_ratio=float(((actual - mean) ** 2).mean() / (moved**2).mean()),
@@ -186,8 +189,7 @@ def skill(crps: FloatArray, opponent_crps: FloatArray, *, overlap: int, seed: in
     _check_length(len(crps), overlap)
     block = _block(len(crps), overlap)
     resampled = block_bootstrap_means(np.column_stack([crps, opponent_crps]), block=block, seed=seed)
-    value = 1.0 - float(crps.mean() / opponent_crps.mean())
-    return _estimate(value, 1.0 - resampled[:, 0] / resampled[:, 1], len(crps) / block)
+    return _skill(crps, opponent_crps, resampled, len(crps) / block)
 
 
 def block_bootstrap_means(values: FloatArray, *, block: int, seed: int, resamples: int = _RESAMPLES) -> FloatArray:
@@ -201,14 +203,15 @@ def block_bootstrap_means(values: FloatArray, *, block: int, seed: int, resample
 
     Source: the circular block bootstrap, Politis & Romano 1992.
     """
-    n = len(values)
+    n, columns = values.shape
+    length = min(block, n)
+    running = np.concatenate([np.zeros((1, columns)), np.cumsum(np.concatenate([values, values]), axis=0)])  # (2n + 1, columns)
     draws = np.random.default_rng(seed)
-    means = np.empty((resamples, values.shape[1]))
-    for index in range(resamples):
-        starts = draws.integers(0, n, -(-n // block))
-        rows = (starts[:, None] + np.arange(block)).ravel()[:n] % n  # (n,)
-        means[index] = values[rows].mean(axis=0)
-    return means
+    total = np.zeros((resamples, columns))
+    for drawn, rows in ((n // length, length), (1, n % length)):  # whole blocks, and one cut short so that n rows are drawn
+        starts = draws.integers(0, n, (resamples, drawn))
+        total += (running[starts + rows] - running[starts]).sum(axis=1)
+    return total / n
 
 
 def randomised_pit(samples: FloatArray, actual: FloatArray, *, seed: int) -> FloatArray:
@@ -255,19 +258,24 @@ def _block(n: int, overlap: int) -> int:
     return max(overlap, min(2 * overlap, n // 8), round(n ** (1 / 3)))
 
 
-def _estimate(value: float, resampled: FloatArray, blocks: float) -> Estimate:
+def _skill(crps: FloatArray, opponent_crps: FloatArray, resampled: FloatArray, blocks: float) -> Estimate:
+    value = 1.0 - float(crps.mean() / opponent_crps.mean())
+    return _estimate(value, 1.0 - resampled[:, 0] / resampled[:, 1], blocks, most=1.0)
+
+
+def _estimate(value: float, resampled: FloatArray, blocks: float, *, least: float = -math.inf, most: float = math.inf) -> Estimate:
     # Percentiles of few blocks are too narrow: Student's t for the normal law and k / (k − 1) for the variance. Measured on
     # overlapping moves of a random walk, 95 % then means 89 to 96 % with 3 to 100 blocks; without it, 65 to 95 %.
     low, high = np.quantile(resampled, ((1.0 - LEVEL) / 2, (1.0 + LEVEL) / 2))
     few = float(t.ppf((1.0 + LEVEL) / 2, blocks - 1.0) / norm.ppf((1.0 + LEVEL) / 2)) * (blocks / (blocks - 1.0)) ** 0.5
-    return Estimate(value=value, low=value + (float(low) - value) * few, high=value + (float(high) - value) * few)
+    low, high = value + (float(low) - value) * few, value + (float(high) - value) * few
+    return Estimate(value=value, low=max(low, least), high=min(high, most))
 
 
 def _coverage(inside: FloatArray, resampled: FloatArray, blocks: float, overlap: int) -> Estimate:
     if inside.min() == inside.max():  # all or none inside: resampling can't imagine another outcome, the binomial law can
         return overlapping_share(inside > 0, overlap)
-    estimate = _estimate(float(inside.mean()), resampled, blocks)
-    return Estimate(value=estimate.value, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+    return _estimate(float(inside.mean()), resampled, blocks, least=0.0, most=1.0)
 
 
 def _check_length(n: int, overlap: int) -> None:

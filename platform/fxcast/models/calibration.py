@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import scoringrules
 from pydantic import Field
-from scipy.optimize import minimize_scalar
+from scipy.optimize import OptimizeResult, minimize_scalar
 
 from fxcast.config import Settings
 from fxcast.domain.candle import FloatArray
@@ -88,4 +90,5 @@ def _best_width(spread: FloatArray, actual: FloatArray) -> float:
     def score(width: float) -> float:
         return float(_crps(spread * width, actual).mean())
 
-    return float(minimize_scalar(score, bounds=(0.2, 8.0), method="bounded").x)
+    search = cast("OptimizeResult", minimize_scalar(score, bounds=(0.2, 8.0), method="bounded"))
+    return float(search["x"])

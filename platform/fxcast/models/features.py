@@ -96,6 +96,6 @@ def _clock(seconds: NDArray[np.int64]) -> FloatArray:
     """Return time of day (three harmonics) and of the week (one) in New York, whose 17:00 turns the FX day, (batch, 8)."""
     local = pd.to_datetime(seconds, unit="s", utc=True).tz_convert("America/New_York")
     day = (local.hour + local.minute / 60.0).to_numpy(dtype=np.float64) / 24.0
-    week = (local.dayofweek.to_numpy(dtype=np.float64) + day) / 7.0
+    week = (local.day_of_week.to_numpy(dtype=np.float64) + day) / 7.0
     turns = np.stack([day, 2 * day, 3 * day, week], axis=1) * 2 * np.pi
     return np.concatenate([np.sin(turns), np.cos(turns)], axis=1)

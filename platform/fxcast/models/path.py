@@ -22,8 +22,8 @@ def ewma_volatility(closes: FloatArray, span_bars: int) -> FloatArray:
     """
     squares: FloatArray = np.diff(np.log(closes), axis=1) ** 2  # (batch, length − 1)
     weights = (1.0 - 2.0 / (span_bars + 1.0)) ** np.arange(squares.shape[1] - 1, -1, -1)
-    volatility: FloatArray = np.sqrt(squares @ weights / weights.sum())  # (batch,)
-    return volatility.clip(min=VOLATILITY_FLOOR)
+    mean_square = np.asarray(squares @ weights / weights.sum(), dtype=np.float64)  # (batch,)
+    return np.maximum(np.sqrt(mean_square), VOLATILITY_FLOOR)
 
 
 def path_bars(config: LDM4TSConfig) -> FloatArray:

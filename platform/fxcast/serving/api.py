@@ -54,11 +54,11 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 @serve.deployment(name="ForecastApi")
-@serve.ingress(app)
+@serve.ingress(app)  # pyright: ignore[reportUntypedClassDecorator]  # Ray publishes no type for it
 class ForecastApi:
     """The ingress: checks requests and passes windows to the inference service."""
 
-    def __init__(self, service: DeploymentHandle) -> None:
+    def __init__(self, service: DeploymentHandle[Any]) -> None:
         self._service = service
 
     @app.post("/v1/forecast", responses=_PROBLEMS)

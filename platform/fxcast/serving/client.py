@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
@@ -27,7 +28,7 @@ class ServeForecasts:
 
     def __init__(self, application: str = APPLICATION) -> None:
         self._application = application
-        self._handle: DeploymentHandle | None = None
+        self._handle: DeploymentHandle[Any] | None = None
 
     def describe(self) -> Health:
         """Say which model answers.
@@ -45,7 +46,9 @@ class ServeForecasts:
         known = self.describe()
         unknown = [horizon for horizon in horizons_minutes if horizon not in known.horizons]
         if unknown:
-            raise BadSetting(f"ldm4ts_horizons: {unknown} are not among {list(known.horizons)}, those of model {known.model_version}")
+            raise BadSetting(
+                f"ldm4ts_horizons: {unknown} are not among {list(known.horizons)}, those of model {known.model_version}"
+            )
 
     def forecast(
         self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
@@ -59,7 +62,7 @@ class ServeForecasts:
         except (RayError, RayServeException, TimeoutError) as error:
             raise ForecastUnavailable(f"no forecast of {window.symbol}: {error}") from error
 
-    def _connected(self) -> DeploymentHandle:
+    def _connected(self) -> DeploymentHandle[Any]:
         if self._handle is None:
             self._handle = serve.get_deployment_handle(DEPLOYMENT, app_name=self._application)
         return self._handle

@@ -69,7 +69,9 @@ class LimitBody:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MAX_BODY_BYTES:
-                error = FieldProblem(field="body", found=f"more than {MAX_BODY_BYTES:,} bytes", allowed=f"at most {MAX_BODY_BYTES:,} bytes")
+                error = FieldProblem(
+                    field="body", found=f"more than {MAX_BODY_BYTES:,} bytes", allowed=f"at most {MAX_BODY_BYTES:,} bytes"
+                )
                 await refused(413, "The body is too large", [error])(scope, receive, send)
                 return
         handed_over = False

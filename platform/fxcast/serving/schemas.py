@@ -39,9 +39,11 @@ class ForecastBody(BaseModel):
     candles: tuple[CandleBody, ...] = Field(
         min_length=CONTEXT_BARS, max_length=CONTEXT_BARS, description=f"the last {CONTEXT_BARS} closed candles, oldest first"
     )
-    horizons: tuple[int, ...] | None = Field(None, description="minutes; all of the model's by default", examples=[[240, 960]])
-    num_samples: int = Field(50, ge=1, le=MAX_SAMPLES, description="Monte-Carlo samples")
-    seed: int = Field(0, ge=0, lt=2**63, description="the same seed and candles give the same answer")
+    horizons: tuple[int, ...] | None = Field(
+        default=None, description="minutes; all of the model's by default", examples=[[240, 960]]
+    )
+    num_samples: int = Field(default=50, ge=1, le=MAX_SAMPLES, description="Monte-Carlo samples")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="the same seed and candles give the same answer")
 
     def window(self) -> CandleSeries:
         """Return the candles as a checked series.
@@ -59,7 +61,9 @@ class ForecastBody(BaseModel):
             self.symbol,
             timeframe,
             [
-                Candle(open_time=_utc(body.time), open=body.open, high=body.high, low=body.low, close=body.close, volume=body.volume)
+                Candle(
+                    open_time=_utc(body.time), open=body.open, high=body.high, low=body.low, close=body.close, volume=body.volume
+                )
                 for body in self.candles
             ],
         )

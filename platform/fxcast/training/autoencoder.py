@@ -23,11 +23,11 @@ from fxcast.vision.segmentation import unfold
 class AutoencoderTraining(Settings):
     """How the autoencoder is fitted."""
 
-    steps: int = Field(1200, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=2, description="charts a step, half of the past and half of the future")
-    learning_rate: float = Field(2e-3, gt=0)
-    kl_weight: float = Field(1e-5, ge=0, description="weight of the Kullback–Leibler term")
-    seg_weight: float = Field(4.0, gt=0, description="weight of the SEG channel, from which the path is read")
+    steps: int = Field(default=1200, ge=1, description="optimiser steps")
+    batch_size: int = Field(default=128, ge=2, description="charts a step, half of the past and half of the future")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    kl_weight: float = Field(default=1e-5, ge=0, description="weight of the Kullback–Leibler term")
+    seg_weight: float = Field(default=4.0, gt=0, description="weight of the SEG channel, from which the path is read")
     seed: int = 0
 
 

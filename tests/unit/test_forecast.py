@@ -1,0 +1,105 @@
+"""A forecast: its quantiles, its plain form, and the requests that are refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from fxcast.domain.forecast import HorizonForecast, check_request, prediction_from_dict, summarize
+from fxcast.errors import BadRequest
+from tests.factories import NOON, make_prediction, make_series
+
+KNOWN = (240, 960, 3840)
+
+
+def test_weibull_quantiles_of_fifty_samples_cover_ninety_per_cent() -> None:
+    draws = np.random.default_rng(0).standard_normal((4000, 51))
+    hits, hits_of_numpy = 0, 0
+    for trial in draws:
+        summary = summarize(trial[:50])
+        hits += summary.q05 <= trial[50] <= summary.q95
+        low, high = np.quantile(trial[:50], (0.05, 0.95))
+        hits_of_numpy += low <= trial[50] <= high
+    assert hits / len(draws) == pytest.approx(0.90, abs=0.014)  # three standard errors
+    assert hits_of_numpy / len(draws) < 0.88
+
+
+def test_a_summary_holds_the_moments_and_the_ordered_samples() -> None:
+    summary = summarize(np.array([1.3, 1.1, 1.2]))
+    assert summary.samples == (1.1, 1.2, 1.3)
+    assert summary.mean == pytest.approx(1.2)
+    assert summary.std == pytest.approx(0.1)
+    assert summary.q50 == 1.2
+    assert (summary.q05, summary.q95) == (1.1, 1.3)
+
+
+def test_a_quantile_lies_between_two_samples_by_the_weibull_rule() -> None:
+    summary = summarize(np.arange(1.0, 51.0))
+    assert summary.q05 == pytest.approx(0.05 * 51)
+    assert summary.q95 == pytest.approx(0.95 * 51)
+
+
+def test_a_single_sample_has_no_spread() -> None:
+    summary = summarize(np.array([1.1]))
+    assert (summary.mean, summary.std, summary.q05, summary.q95) == (1.1, 0.0, 1.1, 1.1)
+
+
+@pytest.mark.parametrize("change", [{"std": -0.1}, {"q05": 1.2}, {"q95": 1.0}, {"mean": float("nan")}, {"std": float("inf")}])
+def test_numbers_that_are_no_forecast_are_refused(change: dict[str, float]) -> None:
+    sound = HorizonForecast(mean=1.1, std=0.01, q05=1.08, q50=1.1, q95=1.12)
+    with pytest.raises(ValueError, match="not a forecast"):
+        replace(sound, **change)
+
+
+def test_a_prediction_comes_back_from_json() -> None:
+    prediction = replace(make_prediction(), horizons={240: summarize(np.array([1.1, 1.2, 1.3]))})
+    assert prediction_from_dict(json.loads(json.dumps(prediction.to_dict(with_samples=True)))) == prediction
+
+
+def test_samples_travel_only_when_asked_for() -> None:
+    prediction = replace(make_prediction(), horizons={240: summarize(np.array([1.1, 1.2, 1.3]))})
+    assert "samples" not in prediction.to_dict()["horizons"]["240"]
+    assert prediction_from_dict(prediction.to_dict()).horizons[240].samples == ()
+
+
+def test_the_plain_form_tells_the_uncertainty_in_per_cent_of_price() -> None:
+    prediction = make_prediction({240: (1.2, 0.006)}, price=1.2)
+    assert prediction.uncertainty_pct(240) == pytest.approx(0.5)
+    assert prediction.to_dict()["horizons"]["240"]["uncertainty_pct"] == pytest.approx(0.5)
+
+
+def test_the_quantiles_format_is_keyed_by_minutes_with_the_time_it_speaks_of() -> None:
+    formatted = make_prediction().to_quantiles_format()
+    assert set(formatted) == {240, 960}
+    assert set(formatted[240]) == {"q05", "q50", "q95", "future_ts"}
+    assert formatted[960]["future_ts"] == NOON + timedelta(minutes=960)
+    assert formatted[240]["q05"] == make_prediction().horizons[240].q05
+
+
+@pytest.mark.parametrize("num_samples", [1, 50, 1000])
+def test_up_to_a_thousand_samples_may_be_asked_for(num_samples: int) -> None:
+    check_request(make_series(), (240, 3840), num_samples, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("bars", "horizons", "num_samples", "field", "found", "allowed"),
+    [
+        (99, (240,), 50, "candles", "99 candles", "exactly 100"),
+        (101, (240,), 50, "candles", "101 candles", "exactly 100"),
+        (100, (), 50, "horizons", "none", "[240, 960, 3840]"),
+        (100, (240, 241), 50, "horizons", "241", "[240, 960, 3840]"),
+        (100, (240,), 0, "num_samples", "0", "1 to 1000"),
+        (100, (240,), 1001, "num_samples", "1001", "1 to 1000"),
+    ],
+)
+def test_a_refused_request_says_which_field_what_was_found_and_what_is_allowed(
+    bars: int, horizons: tuple[int, ...], num_samples: int, field: str, found: str, allowed: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        check_request(make_series(bars=bars), horizons, num_samples, KNOWN)
+    assert (refused.value.field, refused.value.found) == (field, found)
+    assert allowed in refused.value.allowed
