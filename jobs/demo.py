@@ -102,7 +102,6 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
             port=settings.port,
             dashboard_url=dashboard_url,
             timeout_s=120.0,
-            waiting=lambda _: None,
         ) as base_url:
             http_ms = _ask_over_http(console, base_url, series, test[0])
 

@@ -30,8 +30,8 @@ _SERVE_TIMEOUT_S = 120.0
 class TradeJob(JobSettings):
     """Replay candles of the store through the trading engine and the paper broker.
 
-    It uses the forecast service of the cluster, or deploys it for its own length. Run again with the same account, an engine goes on
-    where it stopped.
+    It uses the forecast service of the cluster, or deploys it for its own length. Run again with the same account, an engine
+    goes on where it stopped.
     """
 
     engine: ReplaySetup = Field(description="what to trade, when and how")
@@ -108,7 +108,6 @@ def _report(settings: TradeJob) -> int:
                 port=settings.port,
                 dashboard_url=dashboard_url,
                 timeout_s=_SERVE_TIMEOUT_S,
-                waiting=lambda _: None,
             )
             if needs_service
             else nullcontext()

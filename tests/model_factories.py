@@ -23,7 +23,8 @@ def make_pipeline(*, config: LDM4TSConfig = SMALL_CONFIG, seed: int = 0) -> LDM4
 def make_calibration(*, mean_weight: float = 0.5, width: float = 2.0) -> Calibration:
     return Calibration(
         horizons=tuple(
-            HorizonCalibration(horizon_minutes=minutes, mean_weight=mean_weight, width=width) for minutes in SMALL_CONFIG.horizons_minutes
+            HorizonCalibration(horizon_minutes=minutes, mean_weight=mean_weight, width=width)
+            for minutes in SMALL_CONFIG.horizons_minutes
         ),
         fitted_on="EURUSD 2016",
         windows=100,

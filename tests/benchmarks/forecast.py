@@ -98,7 +98,6 @@ def measure_http(folder: Path, window: CandleSeries) -> float:
             port=free_port(),
             dashboard_url=dashboard_url,
             timeout_s=180.0,
-            waiting=lambda _: None,
         ) as url,
         httpx.Client(base_url=url, timeout=60.0, trust_env=False) as client,
     ):

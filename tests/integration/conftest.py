@@ -67,7 +67,6 @@ def service_url(dashboard_url: str, model_folder: Path) -> Iterator[str]:
         port=free_port(),
         dashboard_url=dashboard_url,
         timeout_s=180.0,
-        waiting=lambda _: None,
     ) as url:
         yield url
 

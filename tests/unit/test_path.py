@@ -39,7 +39,9 @@ def test_prices_come_back_from_the_path_at_the_horizons(timeframe: str) -> None:
     config = preset_config("tiny", timeframe)
     future = np.stack([make_series(bars=config.future_bars, volatility=0.0004, seed=seed).closes for seed in range(5)])
     last = np.array([1.10, 1.11, 1.09, 1.10, 1.12])
-    moves = moves_at_horizons(path_from_closes(last, future, np.full(5, 0.02), config), config)  # so volatile that nothing is clipped
+    moves = moves_at_horizons(
+        path_from_closes(last, future, np.full(5, 0.02), config), config
+    )  # so volatile that nothing is clipped
     for column, bars in enumerate(config.horizon_bars):
         prices = [prices_from_moves(moves[row, column], float(last[row]), 0.02, bars) for row in range(5)]
         assert np.allclose(prices, future[:, bars - 1], rtol=1e-12)

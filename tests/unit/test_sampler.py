@@ -50,8 +50,8 @@ def test_steps_are_spaced_from_pure_noise_on(steps: int, asked: list[int]) -> No
     assert sample(steps)[1] == asked
 
 
-@pytest.mark.parametrize(("steps", "narrowness"), [(2, 0.6), (4, 0.75), (20, 0.95)])
-def test_samples_approach_the_law_as_steps_grow(steps: int, narrowness: float) -> None:
+@pytest.mark.parametrize(("steps", "narrowness"), [(2, 0.3), (4, 0.65), (20, 0.95)])
+def test_samples_are_narrow_at_few_steps_and_approach_the_law_at_many(steps: int, narrowness: float) -> None:
     latents, _ = sample(steps)
     assert latents.mean() == pytest.approx(CENTRE, abs=0.05)
     assert narrowness * SPREAD < latents.std() < 1.1 * SPREAD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ray import serve
 
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.errors import BadSetting, BadSetup
+from fxcast.progress import progress_bar
 
 _POLL_S = 0.5
 
@@ -36,11 +37,8 @@ def load_serve_config(path: Path, *, args: Mapping[str, Any], port: int) -> dict
     return config
 
 
-def deploy(config: Mapping[str, Any], *, dashboard_url: str, timeout_s: float, waiting: Callable[[str], None]) -> str:
-    """Deploy a config and wait until its application runs.
-
-    Args:
-        waiting: Called with the status while it waits.
+def deploy(config: Mapping[str, Any], *, dashboard_url: str, timeout_s: float) -> str:
+    """Deploy a config and wait, with a progress bar, until its application runs.
 
     Returns:
         The base URL of the HTTP API.
@@ -53,7 +51,8 @@ def deploy(config: Mapping[str, Any], *, dashboard_url: str, timeout_s: float, w
     require_free_port(http_options["port"], "--port")
     deadline = time.monotonic() + timeout_s
     try:
-        with httpx.Client(timeout=timeout_s, trust_env=False) as client:
+        with httpx.Client(timeout=timeout_s, trust_env=False) as client, progress_bar() as progress:
+            progress.add_task("starting the service", total=None)
             answer = client.put(endpoint, json=dict(config))
             if answer.is_error:
                 raise BadSetup(f"Serve refused the config: {answer.text}")
@@ -64,7 +63,6 @@ def deploy(config: Mapping[str, Any], *, dashboard_url: str, timeout_s: float, w
                     return f"http://{http_options['host']}:{http_options['port']}"
                 if status == "DEPLOY_FAILED":
                     raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
-                waiting(status.lower())
                 time.sleep(_POLL_S)  # between polls of another process's state
     except httpx.HTTPError as error:
         raise BadSetup(f"the cluster's dashboard at {dashboard_url} does not answer: {error!r}") from error
@@ -78,9 +76,7 @@ def is_running(application: str) -> bool:
 
 
 @contextmanager
-def served(
-    path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str, timeout_s: float, waiting: Callable[[str], None]
-) -> Generator[str]:
+def served(path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str, timeout_s: float) -> Generator[str]:
     """Deploy a Serve config for the length of the block; yields the base URL of the HTTP API, and takes Serve down at the end.
 
     Raises:
@@ -89,6 +85,6 @@ def served(
     """
     config = load_serve_config(path, args=args, port=port)
     try:
-        yield deploy(config, dashboard_url=dashboard_url, timeout_s=timeout_s, waiting=waiting)
+        yield deploy(config, dashboard_url=dashboard_url, timeout_s=timeout_s)
     finally:
         serve.shutdown()

@@ -149,9 +149,7 @@ class Forecaster(Protocol):
     @property
     def horizons_minutes(self) -> tuple[int, ...]: ...
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int
-    ) -> LDM4TSPrediction:
+    def forecast(self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
         """Forecast from the candles known now.
 
         Args:

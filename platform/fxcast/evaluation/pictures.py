@@ -99,7 +99,7 @@ def channels(path: Path, window_chart: FloatArray, future_chart: FloatArray, *, 
             _picture_axis(panel, title, across, down)
         rgb = np.clip((np.moveaxis(chart, 0, -1) + 1.0) / 2.0, 0.0, 1.0)  # (S, S, 3)
         panels[3].imshow(rgb, interpolation="nearest")
-        _picture_axis(panels[3], "RGB: what the model sees", "pixels →", "← pixels")
+        _picture_axis(panels[3], "RGB: the three together", "pixels →", "← pixels")
         assert drawn is not None, "a chart has three channels"
         bar = part.colorbar(drawn, ax=panels.tolist(), shrink=0.85, pad=0.01, ticks=[-1, 0, 1])
         bar.ax.tick_params(colors=_INK, labelsize=8, length=2)
@@ -150,7 +150,7 @@ def equity_curve(path: Path, equity: Sequence[EquityPoint], fills: Sequence[Fill
     change = 100.0 * (values[-1] / values[0] - 1.0)
     _title(
         figure,
-        f"Equity {values[0]:,.0f} → {values[-1]:,.0f} {currency} ({change:+.2f} %), deepest drawdown {-drawdown.min():.2f} %",
+        f"Equity {values[0]:,.0f} → {values[-1]:,.0f} {currency} ({change:+.2f} %), deepest drawdown {abs(drawdown.min()):.2f} %",
         f"{to_datetime(times[0]):%d %B %Y} to {to_datetime(times[-1]):%d %B %Y}, {len(values):,} candles, {len(fills):,} fills",
         pad=8,
     )

@@ -22,6 +22,8 @@ class TrainingConfig(Settings):
     max_seconds: float = Field(default=600.0, gt=0, description="the denoiser stops at the first validation after this long")
     validation_windows: int = Field(default=512, ge=1, description="windows of the validation loss, evenly over the period")
     fusion_steps: int = Field(default=150, ge=1, description="optimiser steps of the temporal fusion")
-    calibration_windows: int = Field(default=200, ge=20, description="windows of the calibration, evenly over the validation period")
+    calibration_windows: int = Field(
+        default=200, ge=20, description="windows of the calibration, evenly over the validation period"
+    )
     calibration_samples: int = Field(default=50, ge=2)
     seed: int = 0
