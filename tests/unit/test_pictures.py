@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -120,9 +121,8 @@ def test_an_account_without_points_has_no_curve(tmp_path: Path) -> None:
 
 def test_times_are_utc_whatever_the_zone_of_the_points(tmp_path: Path) -> None:
     points = equity(30)
-    moved = [
-        EquityPoint(at=p.at.astimezone(timezone(timedelta(hours=5))), balance=p.balance, open_profit=p.open_profit) for p in points
-    ]
+    east = timezone(timedelta(hours=5))
+    moved = [replace(point, at=point.at.astimezone(east)) for point in points]
     equity_curve(tmp_path / "utc.png", points, [], currency="USD")
     equity_curve(tmp_path / "local.png", moved, [], currency="USD")
     assert (pixels(tmp_path / "utc.png") == pixels(tmp_path / "local.png")).all()

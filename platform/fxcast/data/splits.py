@@ -38,6 +38,8 @@ def split_in_time(series: CandleSeries, *, validation_share: float, test_share: 
     for name, (start, stop) in (("train", periods.train), ("validation", periods.validation), ("test", periods.test)):
         if stop - start < CONTEXT_BARS + purge_bars:
             raise BadCandles(
-                "candles", f"{max(stop - start, 0)} in the {name} period of {total}", f"at least {CONTEXT_BARS + purge_bars} in each period"
+                "candles",
+                f"{max(stop - start, 0)} in the {name} period of {total}",
+                f"at least {CONTEXT_BARS + purge_bars} in each period",
             )
     return periods

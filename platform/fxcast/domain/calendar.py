@@ -49,6 +49,4 @@ def open_sessions(moment: datetime) -> tuple[str, ...]:
     """Return the names of the sessions open at an aware time, east to west; none at the weekend."""
     if not is_open(moment):
         return ()
-    return tuple(
-        name for name, (zone, start, end) in _SESSIONS.items() if start <= moment.astimezone(zone).time() < end
-    )
+    return tuple(name for name, (zone, start, end) in _SESSIONS.items() if start <= moment.astimezone(zone).time() < end)

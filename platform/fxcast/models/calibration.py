@@ -55,8 +55,8 @@ def no_calibration(horizons_minutes: tuple[int, ...]) -> Calibration:
 def fit_calibration(moves: FloatArray, outcomes: FloatArray, horizons_minutes: tuple[int, ...], fitted_on: str) -> Calibration:
     """Fit the map by the lowest fair CRPS.
 
-    The mean must earn its place: it leaves zero only if its best weight lowers the CRPS on both halves of the validation
-    period, in time order.
+    The mean must earn its place: it leaves zero only if its best weight lowers the CRPS on each quarter of the validation
+    period.
 
     Args:
         moves: Raw standardised moves, (windows, samples, horizons), in time order.
@@ -72,8 +72,7 @@ def fit_calibration(moves: FloatArray, outcomes: FloatArray, horizons_minutes: t
         shifted = actual - weight * centre[:, 0]
         with_mean = _best_width(spread, shifted)
         gain = _crps(spread * without_mean, actual) - _crps(spread * with_mean, shifted)
-        half = len(actual) // 2
-        earned = weight > 0 and gain[:half].mean() > 0 and gain[half:].mean() > 0
+        earned = weight > 0 and all(quarter.mean() > 0 for quarter in np.array_split(gain, 4))
         fitted.append(
             HorizonCalibration(
                 horizon_minutes=minutes, mean_weight=weight if earned else 0.0, width=with_mean if earned else without_mean

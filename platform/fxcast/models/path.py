@@ -22,13 +22,12 @@ def ewma_volatility(closes: FloatArray, span_bars: int) -> FloatArray:
     """
     squares: FloatArray = np.diff(np.log(closes), axis=1) ** 2  # (batch, length − 1)
     weights = (1.0 - 2.0 / (span_bars + 1.0)) ** np.arange(squares.shape[1] - 1, -1, -1)
-    mean_square = np.asarray(squares @ weights / weights.sum(), dtype=np.float64)  # (batch,)
-    return np.maximum(np.sqrt(mean_square), VOLATILITY_FLOOR)
+    return np.maximum(np.sqrt(squares @ weights / weights.sum()), VOLATILITY_FLOOR)
 
 
 def path_bars(config: LDM4TSConfig) -> FloatArray:
     """Return where the points of the path lie, in bars after the window, (path_points,); fractions on 1m candles."""
-    return np.arange(1, config.path_points + 1) * (config.future_bars / config.path_points)
+    return np.arange(1, config.path_points + 1, dtype=np.float64) * (config.future_bars / config.path_points)
 
 
 def path_from_closes(last_close: FloatArray, future_closes: FloatArray, volatility: FloatArray, config: LDM4TSConfig) -> FloatArray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fxcast.domain.calendar import open_sessions
@@ -101,7 +102,7 @@ def embed_sentences(encoder_source: str | Path) -> Tensor:
         tokenizer = AutoTokenizer.from_pretrained(str(encoder_source))
         is_clip = AutoConfig.from_pretrained(str(encoder_source)).model_type.startswith("clip")
         encoder = (CLIPTextModel if is_clip else AutoModel).from_pretrained(str(encoder_source)).eval()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadModelFolder(str(encoder_source), f"no text encoder can be loaded: {error}") from error
     tokens = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
     with torch.no_grad():

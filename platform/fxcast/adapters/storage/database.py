@@ -18,6 +18,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from fxcast.adapters.storage.tables import SCHEMA_REVISION, Base
 from fxcast.errors import BadSetup
 
+Database = Engine  # the name for those who only pass it on: SQLAlchemy stays in the adapters
+
 ROOT = Path(__file__).resolve().parents[4]
 _BUSY_TIMEOUT_MS = 10_000
 
