@@ -49,7 +49,7 @@ def body(window: CandleSeries) -> Body:
 
 def test_forecast_has_ordered_quantiles_for_each_horizon(client: httpx.Client, body: Body) -> None:
     answer = client.post("/v1/forecast", json=body)
-    assert answer.status_code == 200
+    assert answer.status_code == 200, answer.text
     content = answer.json()
     assert set(content["horizons"]) == {"240", "3840"}
     for horizon in content["horizons"].values():

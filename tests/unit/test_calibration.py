@@ -40,7 +40,7 @@ def test_a_mean_that_is_noise_stays_out() -> None:
     weights = [
         fit_calibration(*raw_and_outcomes(seed, mean_size=0.5), (240,), "2016").horizons[0].mean_weight for seed in range(12)
     ]
-    assert sum(weight > 0 for weight in weights) <= 3  # each has about one chance in ten to pass on both halves
+    assert sum(weight > 0 for weight in weights) <= 3  # each has about one chance in ten to pass on each quarter
     assert max(weights) < 0.25
 
 

@@ -181,7 +181,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     started = datetime.now(UTC)
     pipeline = LDM4TSPipeline.untrained(
         plan.model, load_autoencoder(plan.autoencoder), embed_sentences(plan.text_encoder or packaged_text_encoder())
-    )
+    ).to(ray.train.torch.get_device())
 
     def progress(stage: str, done: int, total: int) -> None:
         if is_first and (done % 5 == 0 or done == total):

@@ -1,6 +1,8 @@
-"""The HTTP API: POST /v1/forecast, GET /healthz, OpenAPI at /docs."""
+"""The HTTP API: POST /v1/forecast, GET /healthz, OpenAPI at /docs.
 
-from __future__ import annotations
+Annotations are real ones here: Serve pickles these functions without the names that only a text annotation mentions, and
+FastAPI would then take a body for a query parameter.
+"""
 
 from typing import Any
 
@@ -10,6 +12,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
+from starlette.exceptions import HTTPException
 
 from fxcast import __version__
 from fxcast.errors import BadCandles, BadRequest
@@ -29,6 +32,13 @@ async def _on_invalid(_: Request, error: RequestValidationError) -> Response:
 @app.exception_handler(BadCandles)
 async def _on_refused(_: Request, error: BadRequest | BadCandles) -> Response:
     return refused(422, "The request was refused", [FieldProblem(field=error.field, found=error.found, allowed=error.allowed)])
+
+
+@app.exception_handler(HTTPException)
+async def _on_http_error(_: Request, error: HTTPException) -> Response:
+    if error.status_code == 400:  # FastAPI's answer to JSON that its parser gives up on
+        return refused(422, "The request was refused", [FieldProblem(field="body", found="not JSON", allowed="a JSON object")])
+    return problem_response(Problem(title=str(error.detail), status=error.status_code, detail=str(error.detail)))
 
 
 @app.exception_handler(BackPressureError)

@@ -32,7 +32,7 @@ def validation_problem(error: RequestValidationError) -> Response:
 
 
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
-    parts = [part for part in error["loc"] if part != "body"]
+    parts = error["loc"][1:] if error["loc"][0] == "body" else error["loc"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".") or "body"
     context = error.get("ctx", {})
     match error["type"]:

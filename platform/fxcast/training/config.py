@@ -10,7 +10,7 @@ from fxcast.config import Settings
 class TrainingConfig(Settings):
     """The loop's settings; defaults are those of the demo."""
 
-    steps: int = Field(default=700, ge=1, description="optimiser steps of the denoiser")
+    steps: int = Field(default=550, ge=1, description="optimiser steps of the denoiser")
     batch_size: int = Field(default=96, ge=2, description="windows a step, over all workers")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak; linear warm-up, then a cosine down to 2 %")
     warm_up_steps: int = Field(default=50, ge=0)
