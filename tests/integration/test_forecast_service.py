@@ -154,6 +154,13 @@ def test_body_over_a_megabyte_is_refused_whatever_its_headers_say(client: httpx.
     assert client.get("/healthz").status_code == 200
 
 
+def test_unknown_path_and_method_are_problem_details_too(client: httpx.Client) -> None:
+    for answer, status in ((client.get("/v2/forecast"), 404), (client.get("/v1/forecast"), 405)):
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == status
+
+
 def test_api_describes_itself(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
     assert {"/v1/forecast", "/healthz"} <= set(schema["paths"])

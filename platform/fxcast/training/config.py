@@ -10,7 +10,7 @@ from fxcast.config import Settings
 class TrainingConfig(Settings):
     """The loop's settings; defaults are those of the demo."""
 
-    steps: int = Field(default=550, ge=1, description="optimiser steps of the denoiser")
+    steps: int = Field(default=400, ge=1, description="optimiser steps of the denoiser")
     batch_size: int = Field(default=96, ge=2, description="windows a step, over all workers")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak; linear warm-up, then a cosine down to 2 %")
     warm_up_steps: int = Field(default=50, ge=0)
@@ -23,7 +23,7 @@ class TrainingConfig(Settings):
     validation_windows: int = Field(default=512, ge=1, description="windows of the validation loss, evenly over the period")
     fusion_steps: int = Field(default=150, ge=1, description="optimiser steps of the temporal fusion")
     calibration_windows: int = Field(
-        default=200, ge=20, description="windows of the calibration, evenly over the validation period"
+        default=150, ge=20, description="windows of the calibration, evenly over the validation period"
     )
     calibration_samples: int = Field(default=50, ge=2)
     seed: int = 0
