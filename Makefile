@@ -54,7 +54,8 @@ check: $(INSTALLED)
 # python -m pytest, never bare pytest: that would hide a platform/__init__.py which shadows Python's own module.
 test: check
 	$(PYTHON) -m pytest tests/unit tests/property
-	$(PYTHON) -m pytest $(wildcard tests/integration tests/e2e)
+	$(PYTHON) -m pytest tests/integration
+	$(PYTHON) -m pytest tests/e2e
 
 clean:
 	rm -rf runs dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from traceback import format_exception
 from typing import Any, TypedDict
 
 import numpy as np
@@ -19,29 +21,35 @@ import structlog
 from pydantic import AwareDatetime, Field
 from ray.actor import ActorHandle
 
+from actors.backoff import backoff
+from actors.checked_forecasts import CheckedForecasts
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.clock import ReplayClock
 from fxcast.adapters.feeds.replay import ReplayFeed
-from fxcast.adapters.storage.database import absolute_database_url, open_database
+from fxcast.adapters.storage.database import absolute_database_url, open_database, show_url
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.config import Settings
 from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.candle import to_datetime64
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetup
-from fxcast.models.folder import check_folder
+from fxcast.errors import BadCandles, BadSetup, ReconciliationFailed, Unavailable
 from fxcast.serving.client import ServeForecasts
 from fxcast.serving.service import APPLICATION
 from fxcast.signals.regime import fit_regimes
 from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.engine import EngineConfig
 from fxcast.trading.runner import Runner
-from fxcast.trading.state import KillSwitch, state_from_json
+from fxcast.trading.state import EngineState, KillSwitch, state_from_json
 
 log = structlog.get_logger(__name__)
 
 NAMESPACE = "fxcast"
+ENDED = frozenset({"finished", "stopped", "failed"})  # states that an engine does not leave
 _REGIME_BARS = 2_000  # candles before the start that the regimes are fitted on, at most
+
+
+def _broker_file(given: dict[str, Any]) -> Path:
+    return Path("runs") / f"paper_broker_{given.get('account', '')}.db"  # one account a file: two engines on one would disagree
 
 
 class ReplaySetup(Settings):
@@ -51,8 +59,10 @@ class ReplaySetup(Settings):
     symbol: str = Field(default="EURUSD", pattern="^[A-Z]{6}$")
     timeframe: str = "1h"
     store: str = Field(default="runs/store", description="root of the candle store")
-    database_url: str = Field(default="sqlite:///runs/fxcast.db", description="the ledger")
-    broker_file: Path = Field(default=Path("runs/paper_broker.db"), description="the paper broker's own books")
+    database_url: str = Field(default="sqlite:///runs/fxcast.db", repr=False, description="the ledger")  # may hold a password
+    broker_file: Path = Field(
+        default_factory=_broker_file, description="the paper broker's own books; by default runs/paper_broker_ACCOUNT.db"
+    )
     start: AwareDatetime = Field(description="the first candle closes at or after it")
     stop: AwareDatetime = Field(description="candles that close at or after it are not replayed")
     trading: TradingConfig = TradingConfig()
@@ -60,12 +70,18 @@ class ReplaySetup(Settings):
     application: str = Field(default=APPLICATION, description="Serve application that forecasts")
 
     def absolute(self) -> ReplaySetup:
-        """Return the same setup with absolute paths: the engine's process has another working directory."""
+        """Return the same setup with absolute paths: the engine's process has another working directory.
+
+        Raises:
+            BadSetup: If the database URL can't be read.
+        """
+        model = self.trading.ldm4ts_checkpoint_path
         return self.model_copy(
             update={
                 "store": absolute_location(self.store),
                 "database_url": absolute_database_url(self.database_url),
                 "broker_file": self.broker_file.absolute(),
+                "trading": self.trading.model_copy(update={"ldm4ts_checkpoint_path": None if model is None else model.absolute()}),
             }
         )
 
@@ -74,12 +90,13 @@ class EngineStatus(TypedDict):
     """What the engine says of itself; plain types."""
 
     pid: int
-    state: str  # starting, running, finished, stopped, failed
+    state: str  # starting, running, waiting (for a broker that does not answer), finished, stopped, failed
     problem: str
     candles_done: int
     candles_total: int
     last_candle: str
     kill_switch: str
+    forecasts_missed: int
 
 
 @dataclass
@@ -96,10 +113,19 @@ class EngineShell:
 
     Args:
         setup: What to trade and where everything is.
+        open_broker: Opens the paper broker.
+        pauses: Begins the pauses, in seconds, between two tries of what did not answer.
     """
 
-    def __init__(self, setup: ReplaySetup) -> None:
+    def __init__(
+        self,
+        setup: ReplaySetup,
+        open_broker: Callable[[Path, PaperMarketConfig], PaperBroker] = PaperBroker,
+        pauses: Callable[[], Iterator[float]] = backoff,
+    ) -> None:
         self._setup = setup
+        self._open_broker = open_broker
+        self._pauses = pauses
         self._progress = _Progress()
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
@@ -118,6 +144,7 @@ class EngineShell:
             candles_total=progress.total,
             last_candle="" if progress.last is None else progress.last.isoformat(),
             kill_switch=KillSwitch.ACTIVE.value if runner is None else runner.state.kill_switch.value,
+            forecasts_missed=0 if runner is None else runner.state.forecasts_missed,
         )
 
     def set_kill_switch(self, kill_switch: str) -> None:
@@ -127,7 +154,8 @@ class EngineShell:
             BadSetup: If the engine has not started.
         """
         if self._runner is None:
-            raise BadSetup("the engine has not started yet; try again in a moment")
+            problem = f" ({self._progress.problem})" if self._progress.problem else ""
+            raise BadSetup(f"the engine is {self._progress.state}{problem} and trades nothing; set the kill switch once it runs")
         with self._lock:
             self._runner.set_kill_switch(KillSwitch(kill_switch))
 
@@ -139,22 +167,55 @@ class EngineShell:
     def _run(self) -> None:
         try:
             runner = self._prepare()
-            runner.start()
-            self._runner = runner
-            self._progress.state = "running"
+            if not self._persist(lambda: self._start(runner)):
+                return
             for closed in runner.closed_candles():
-                if self._stopping.is_set():
-                    self._progress.state = "stopped"
+                if not self._persist(lambda closed=closed: runner.handle(closed)):
                     return
-                with self._lock:
-                    runner.handle(closed)
                 self._progress.done += 1
                 self._progress.last = closed.closed_at
             self._progress.state = "finished"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is what the status must say
             self._progress.problem = f"{type(error).__name__}: {error}"
             self._progress.state = "failed"
-            log.exception("engine failed")
+            # Not log.exception, which may show the variables of each frame: a database's password is among them.
+            log.error("engine failed", problem=self._progress.problem, traceback="".join(format_exception(error)))
+
+    def _persist(self, act: Callable[[], object]) -> bool:
+        """Act, and again as long as the broker does not answer; False if the engine was asked to stop before it was done."""
+        for pause_s in self._pauses():
+            if self._stopping.is_set():
+                break
+            try:
+                with self._lock:
+                    act()
+            except Unavailable as error:
+                self._progress.problem = f"{type(error).__name__}: {error}"
+                self._progress.state = "waiting"
+                log.warning("engine waits", problem=str(error), pause_s=round(pause_s, 1))
+                self._stopping.wait(pause_s)
+            else:
+                self._progress.problem = ""
+                self._progress.state = "running"
+                return True
+        self._progress.state = "stopped"
+        return False
+
+    def _start(self, runner: Runner) -> None:
+        try:
+            runner.start()
+        except ReconciliationFailed as error:
+            raise ReconciliationFailed(self._apart(str(error))) from error
+        self._runner = runner
+
+    def _apart(self, problem: str) -> str:
+        """Say that the ledger and the broker's file tell different stories."""
+        setup = self._setup
+        return (
+            f"the ledger {show_url(setup.database_url)} of account {setup.account!r} and the paper broker's file "
+            f"{setup.broker_file} do not belong together: {problem}; set engine.broker_file to the file that this account was "
+            "traded with, or begin anew with another engine.account and its own file"
+        )
 
     def _prepare(self) -> Runner:
         setup = self._setup
@@ -165,13 +226,14 @@ class EngineShell:
             raise BadCandles("candles", f"none of {setup.symbol} from {setup.start} to {setup.stop}", allowed)
         ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
         clock = ReplayClock(setup.start)
-        broker = PaperBroker(setup.broker_file, setup.market)
+        broker = self._open_broker(setup.broker_file, setup.market)
+        saved = _saved_state(ledger)
+        if broker.book.sequence < saved.fill_sequence:  # the runner would wait for fills it believes to have had
+            problem = f"the ledger has taken in {saved.fill_sequence} fills, and the broker made {broker.book.sequence}"
+            raise ReconciliationFailed(self._apart(problem))
         forecasts = None
         if setup.trading.use_ldm4ts:
-            if setup.trading.ldm4ts_checkpoint_path is not None:
-                check_folder(setup.trading.ldm4ts_checkpoint_path, timeframe=setup.timeframe)
-            forecasts = ServeForecasts(setup.application)
-            forecasts.check_horizons(setup.trading.ldm4ts_horizons)
+            forecasts = CheckedForecasts(ServeForecasts(setup.application), setup.trading, timeframe=setup.timeframe)
         self._progress.total = stop - start
         runner = Runner(
             EngineConfig(trading=setup.trading),
@@ -183,16 +245,15 @@ class EngineShell:
             observers=[broker],
             regime_models={setup.symbol: fit_regimes(series.slice(max(0, start - _REGIME_BARS), start))},
         )
-        handled = _last_handled(ledger, setup.symbol)
+        handled = saved.cursors.get(setup.symbol)
         if handled is not None:
             self._progress.done = int(np.searchsorted(series.close_times, to_datetime64(handled), side="right")) - start
         return runner
 
 
-def _last_handled(ledger: SqlLedger, symbol: str) -> datetime | None:
-    """Return when the last candle that an engine handled closed."""
+def _saved_state(ledger: SqlLedger) -> EngineState:
     saved = ledger.load_state()
-    return None if saved is None else state_from_json(saved).cursors.get(symbol)
+    return EngineState() if saved is None else state_from_json(saved)
 
 
 # Wrapped, not decorated: so the class keeps its type.

@@ -27,7 +27,9 @@ from fxcast.data.store import CandleStore
 from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadSetup
 from fxcast.models.config import preset_config
+from fxcast.terminal import new_console
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from fxcast.training.config import TrainingConfig
 from jobs.demo_report import DemoResult, write_report
@@ -37,6 +39,7 @@ from jobs.trade import replay
 from jobs.train import TrainJob, train
 
 _SYMBOL, _TIMEFRAME = "EURUSD", "1h"
+_MARKER = ".fxcast-demo"
 
 
 class DemoJob(JobSettings):
@@ -44,7 +47,10 @@ class DemoJob(JobSettings):
 
     folder: Path = Field(default=Path("runs/demo"), description="everything is written here; what an earlier demo left is removed")
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of the forecast service")
-    training: TrainingConfig = Field(default=TrainingConfig(), description="how LDM4TS is trained")
+    training: TrainingConfig = Field(
+        default=TrainingConfig(steps=300, max_seconds=150.0),
+        description="how LDM4TS is trained; time is a safety net for slow machines",
+    )
     trading: TradingConfig = Field(
         default=TradingConfig(ldm4ts_horizons=(240, 960, 3840), forecast_interval_bars=5), description="how the engine trades"
     )
@@ -106,7 +112,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
             http_ms = _ask_over_http(console, base_url, series, test[0])
 
             console.rule("5. Trading engine (replay of the weeks after the validation period)")
-            replay(setup)
+            status = replay(setup)
 
     console.rule("6. What came of it")
     database = open_database(database_url)
@@ -117,6 +123,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
         series=series,
         ingested=_quality(ingested),
         setup=setup,
+        status=status,
         model=model,
         http_ms=http_ms,
         seconds=time.monotonic() - started,
@@ -126,13 +133,18 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier demo wrote, and nothing else."""
-    for name in ("store", "models", "train"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("fxcast.db*", "paper_broker.db*", "*.png", "summary.json"):
-        for file in folder.glob(pattern):
-            file.unlink()
+    """Empty a folder that an earlier demo made.
+
+    Raises:
+        BadSetup: If the folder holds something and was not made by a demo.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / _MARKER).is_file():
+            message = f"{folder} is not empty and was not made by a demo; choose another with --folder"
+            raise BadSetup(message)
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).write_text("Made by python -m jobs.demo, which empties this folder when it starts.\n")
 
 
 def _quality(ingested: IngestOutcome) -> dict[str, object]:
@@ -197,7 +209,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _report(settings: DemoJob) -> int:
-    demo(settings, Console(highlight=False, soft_wrap=True))
+    demo(settings, new_console())
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from actors.trading_engine import ReplaySetup
+from actors.trading_engine import EngineStatus, ReplaySetup
 from fxcast.adapters.storage.database import Database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.predictions import ResolvedForecast, inference_times_ms, resolved_forecasts
@@ -24,7 +25,7 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.domain.instrument import default_instrument
 from fxcast.domain.signal import Verdict
 from fxcast.evaluation.pictures import channels, equity_curve, forecast_fan
-from fxcast.evaluation.scores import HorizonScores, score_horizon
+from fxcast.evaluation.scores import MIN_FORECASTS, HorizonScores, score_horizon
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.folder import from_pretrained
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
@@ -39,6 +40,7 @@ class DemoResult:
     series: CandleSeries
     ingested: Mapping[str, Any]
     setup: ReplaySetup
+    status: EngineStatus
     model: RegisteredModel
     http_ms: list[float]
     seconds: float
@@ -50,12 +52,13 @@ def write_report(result: DemoResult, console: Console) -> dict[str, Any]:
     forecasts = resolved_forecasts(result.database, model_version=result.model.version)
     scores = score_by_horizon(result, forecasts)
     signals, orders, fills, equity = ledger.signals(), ledger.orders(), ledger.fills(), ledger.equity_curve()
-    reasons = Counter(decided.reason for decided in signals if decided.verdict is Verdict.REJECTED)
+    reasons = Counter(_kind(decided.reason) for decided in signals if decided.verdict is Verdict.REJECTED)
     latencies = inference_times_ms(result.database, model_version=result.model.version)
     summary: dict[str, Any] = {
         "seconds": round(result.seconds, 1),
         "candles": {name: result.ingested[name] for name in ("accepted", "refused")},
         "forecasts": len(latencies),
+        "forecasts_missed": result.status["forecasts_missed"],
         "signals": {
             "accepted": sum(decided.verdict is Verdict.ACCEPTED for decided in signals),
             "rejected": sum(decided.verdict is Verdict.REJECTED for decided in signals),
@@ -78,9 +81,12 @@ def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]
     """Score the forecasts whose outcome is known, against the random walk with EWMA width at the same moments."""
     walk = RandomWalk(horizons_minutes=result.setup.trading.ldm4ts_horizons)
     pip = float(default_instrument(result.setup.symbol).pip)
+    step_bars = result.setup.trading.forecast_interval_bars
     scores: dict[int, HorizonScores] = {}
     for minutes in walk.horizons_minutes:
         rows = [row for row in forecasts if row.horizon_minutes == minutes]
+        if len(rows) * step_bars < max(MIN_FORECASTS * step_bars, 2 * result.series.timeframe.bars(minutes)):
+            continue  # too few to score: LDM4TS is off, or the replay is short
         scores[minutes] = score_horizon(
             np.array([row.samples for row in rows]),
             np.array([row.actual_price for row in rows]),
@@ -89,13 +95,20 @@ def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]
             pip=pip,
             spread_pips=result.setup.trading.spread_pips,
             horizon_bars=result.series.timeframe.bars(minutes),
-            step_bars=result.setup.trading.forecast_interval_bars,
+            step_bars=step_bars,
             interval=(np.array([row.q05 for row in rows]), np.array([row.q95 for row in rows])),
         )
     return scores
 
 
+def _kind(reason: str) -> str:
+    """Return a reason without what was found, so that equal reasons count as one; the full one is in the database."""
+    return re.sub(r" of \d[\d.,]*", " of …", reason)
+
+
 def _percentiles(milliseconds: list[float]) -> dict[str, float]:
+    if not milliseconds:
+        return {}
     p50, p95 = np.percentile(milliseconds, (50, 95))
     return {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
 
@@ -116,7 +129,7 @@ def _print_summary(console: Console, summary: Mapping[str, Any], scores: Mapping
             f"{score.pit_index:.2f}",
             f"{score.mse_ratio:.3f}",
         )
-    console.print(table)
+    console.print(table if scores else "no forecast was scored: there were too few whose outcome is known")
     for minutes, score in scores.items():
         console.print(verdict(minutes, score))
     signals, equity, latency = summary["signals"], summary["equity"], summary["latency_ms"]
@@ -129,10 +142,13 @@ def _print_summary(console: Console, summary: Mapping[str, Any], scores: Mapping
         f"equity: {equity['start']:,.2f} → {equity['end']:,.2f} USD ({change:+,.2f}); "
         "one replay of one period says nothing about the next"
     )
-    console.print(
-        f"latency of a 50-sample forecast: p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms in the replica; "
-        f"p50 {latency['http']['p50']:.0f} ms, p95 {latency['http']['p95']:.0f} ms over HTTP"
-    )
+    for place, times in (
+        ("inside the replica, every forecast of the replay", latency),
+        ("over HTTP, ten requests", latency["http"]),
+    ):
+        if "p50" in times:
+            console.print(f"latency of a forecast {place}: p50 {times['p50']:.0f} ms, p95 {times['p95']:.0f} ms")
+    console.print(f"forecasts that came too late or not at all: {summary['forecasts_missed']}")
 
 
 def verdict(minutes: int, score: HorizonScores) -> str:
@@ -153,7 +169,7 @@ def _draw(result: DemoResult, forecasts: tuple[ResolvedForecast, ...], ledger: S
     """Draw the forecast in the middle of the test period, which nobody chose, and the account."""
     longest = result.setup.trading.ldm4ts_horizons[-1]
     moments = [row.made_at for row in forecasts if row.horizon_minutes == longest]
-    moment = moments[len(moments) // 2]
+    moment = moments[len(moments) // 2] if moments else result.setup.start
     window = window_at(result.series, moment)
     pipeline = from_pretrained(result.model.folder)
     config = pipeline.config

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from fxcast.errors import FxcastError, Refused
+from fxcast.errors import BadSetup, FxcastError, Refused
 
 REFUSED = 2
 FAILED = 1
@@ -19,9 +21,29 @@ def run(main_function: Callable[[], int]) -> int:
     else is our own bug and keeps its traceback.
     """
     try:
+        _enter_home()
         return main_function()
     except FxcastError as error:
         sys.stderr.write(f"error: {error}\n")
         return REFUSED if isinstance(error, Refused) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _enter_home() -> None:
+    """Go to FXCAST_HOME, from which relative paths such as `runs/store` are meant, if it is set.
+
+    Raises:
+        BadSetup: If it is no folder, or is not set in a submitted job: that runs in Ray's copy of the working directory, which is
+            thrown away.
+    """
+    home = os.environ.get("FXCAST_HOME")
+    if home is None:
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+            raise BadSetup(
+                "a submitted job runs in a copy of the working directory that Ray throws away: say where runs/ is with FXCAST_HOME"
+            )
+        return
+    if not Path(home).is_dir():
+        raise BadSetup(f"FXCAST_HOME is {home!r}, which is no folder")
+    os.chdir(home)

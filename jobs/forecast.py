@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, Field
-from rich.console import Console
 from rich.table import Table
 
 from fxcast.adapters.storage.database import open_database
@@ -22,6 +22,7 @@ from fxcast.domain.forecast import MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetup
 from fxcast.models.folder import from_pretrained
+from fxcast.terminal import new_console
 from jobs.entry import run
 
 
@@ -33,6 +34,7 @@ class ForecastJob(JobSettings):
     csv: Path | None = Field(default=None, description="CSV file with a header; without it, the store is read")
     day_first: bool = Field(default=False, description="read 03.04.2017 in the CSV as 3 April")
     zone: str = Field(default="UTC", description="IANA time zone of the CSV's times without an offset")
+    columns: dict[str, str] = Field(default={}, description="the CSV's names for time, open, high, low, close, volume: open=Bid")
     store: str = Field(default="runs/store", description="root of the candle store")
     symbol: str = "EURUSD"
     timeframe: str = "1h"
@@ -67,9 +69,17 @@ def _window(settings: ForecastJob, timeframe: Timeframe) -> CandleSeries:
     if settings.csv is None:
         series = CandleStore(settings.store).read(settings.symbol, timeframe)
     else:
-        series = read_candles_csv(
-            settings.csv, symbol=settings.symbol, timeframe=timeframe, day_first=settings.day_first, zone=settings.zone
-        ).series
+        read = read_candles_csv(
+            settings.csv,
+            symbol=settings.symbol,
+            timeframe=timeframe,
+            day_first=settings.day_first,
+            zone=settings.zone,
+            columns=settings.columns,
+        )
+        for row in read.refused:  # on stderr: stdout may be JSON
+            sys.stderr.write(f"refused line {row.line}: {row.reason.value}: {row.detail}\n")
+        series = read.series
     return window_at(series, settings.at or datetime.max.replace(tzinfo=UTC))
 
 
@@ -92,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(settings: ForecastJob) -> int:
     prediction = forecast(settings)
-    console = Console(highlight=False, soft_wrap=True)
+    console = new_console()
     if settings.as_json:
         console.print_json(json.dumps(prediction.to_dict()))
         return 0

@@ -17,6 +17,7 @@ from fxcast.data.quality import QualityReport, quality_report, render
 from fxcast.data.store import AppendResult, CandleStore
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
+from fxcast.terminal import new_console
 from jobs.entry import REFUSED, run
 
 _ROWS_SHOWN = 20
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(settings: IngestJob) -> int:
     outcome = ingest(settings)
-    console = Console(highlight=False, soft_wrap=True)
+    console = new_console()
     console.print(render(outcome.quality))
     refused = outcome.quality.refused
     for row in refused[:_ROWS_SHOWN]:

@@ -2,85 +2,244 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import ray
 from pydantic import Field
+from ray import ObjectRef
 from ray.actor import ActorHandle
-from ray.exceptions import ActorUnavailableError
-from rich.console import Console
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
 
-from actors.trading_engine import EngineStatus, ReplaySetup, find_engine, start_engine
+from actors.trading_engine import ENDED, EngineStatus, ReplaySetup, find_engine, start_engine
 from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.registry import active_model
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import is_running, served
 from fxcast.config import JobSettings
-from fxcast.errors import BadSetup, MustStop
-from fxcast.progress import progress_bar
+from fxcast.errors import BadSetting, BadSetup, FxcastError, MustStop
+from fxcast.terminal import new_console, progress_bar
+from fxcast.trading.state import KillSwitch
 from jobs.entry import run
 
 _SERVE_TIMEOUT_S = 120.0
+_ANSWER_TIMEOUT_S = 30.0  # of one look at the engine
+_PATIENCE_S = 300.0  # candles take seconds, a restart of the engine half a minute on a slow machine
+_CALL_TIMEOUT_S = 120.0  # stop and the kill switch wait for the candle in hand, which waits for its forecast
 
 
 class TradeJob(JobSettings):
     """Replay candles of the store through the trading engine and the paper broker.
 
     It uses the forecast service of the cluster, or deploys it for its own length. Run again with the same account, an engine
-    goes on where it stopped.
+    goes on where it stopped. Ctrl-C takes down an engine that this command started, and leaves one that it is attached to.
     """
 
     engine: ReplaySetup = Field(description="what to trade, when and how")
+    store: str | None = Field(default=None, description="root of the candle store, where engine.store is not set (FXCAST_STORE)")
+    database_url: str | None = Field(
+        default=None, repr=False, description="the ledger, where engine.database_url is not set (FXCAST_DATABASE_URL)"
+    )
     attach: bool = Field(default=False, description="follow the engine of this account that runs already")
     stop: bool = Field(default=False, description="stop the engine of this account that runs already, and end")
+    kill_switch: KillSwitch | None = Field(
+        default=None,
+        description="set the kill switch of the engine of this account that runs already, and end: active trades, reducing "
+        "closes but does not open, halted sends nothing",
+    )
     serve_config: Path = Field(default=REPOSITORY / "serve_configs" / "local.yaml", description="deployed if no service runs")
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of that service")
 
+    def setup(self) -> ReplaySetup:
+        """Return what the engine gets: complete, with absolute paths.
 
-def follow(engine: ActorHandle[Any], progress: Callable[[EngineStatus], None], *, poll_s: float = 0.5) -> EngineStatus:
-    """Wait until an engine has finished or stopped; a restart in between is waited out.
+        Raises:
+            BadSetting: If the store or the database is given twice, and differently.
+            BadSetup: If the database URL can't be read.
+        """
+        given = {name: value for name in ("store", "database_url") if (value := getattr(self, name)) is not None}
+        for name, value in given.items():  # the values are not repeated: a URL may hold a password
+            if name in self.engine.model_fields_set and getattr(self.engine, name) != value:
+                raise BadSetting(f"{name} and engine.{name} differ; give one of them (FXCAST_{name.upper()} sets the first)")
+        return self.engine.model_copy(update=given).absolute()
+
+
+def watch(
+    look: Callable[[], EngineStatus],
+    progress: Callable[[EngineStatus], None],
+    *,
+    poll_s: float = 0.5,
+    patience_s: float = _PATIENCE_S,
+) -> EngineStatus:
+    """Look at an engine until it has finished or stopped; a restart in between, or a slow answer, is waited out.
+
+    Args:
+        look: Asks the engine for its status.
+        progress: Is told each status.
+        poll_s: Between two looks.
+        patience_s: How long the status may stay the same.
 
     Raises:
-        MustStop: If the engine failed; says why.
+        MustStop: If the engine failed or is gone, or nothing changed for too long; says why.
     """
+    last: EngineStatus | None = None
+    deadline = time.monotonic() + patience_s
     while True:
         try:
-            status = cast("EngineStatus", ray.get(engine.status.remote(), timeout=30))
-        except ActorUnavailableError:
-            time.sleep(poll_s)  # Ray is restarting it
-            continue
-        progress(status)
-        if status["state"] == "failed":
-            raise MustStop(f"the engine failed: {status['problem']}")
-        if status["state"] in {"finished", "stopped"}:
-            return status
+            status = look()
+        except (ActorUnavailableError, GetTimeoutError):
+            status = last  # Ray is restarting it, or the machine is slow
+        except ActorDiedError as error:
+            raise MustStop(_gone(error)) from None
+        if status is not None and status != last:
+            deadline, last = time.monotonic() + patience_s, status
+            progress(status)
+            if status["state"] == "failed":
+                raise MustStop(f"the engine failed: {status['problem']}")
+            if status["state"] in ENDED:
+                return status
+        if time.monotonic() > deadline:
+            raise MustStop(_stuck(last, patience_s))
         time.sleep(poll_s)  # between looks at another process
+
+
+def _gone(error: ActorDiedError) -> str:
+    return (
+        f"the engine is gone: {str(error).strip().splitlines()[-1].strip()} The ledger and the broker have kept everything; "
+        "start it again to go on"
+    )
+
+
+def _stuck(last: EngineStatus | None, patience_s: float) -> str:
+    start = f"nothing new from the engine for {patience_s:g} s"
+    if last is None:
+        return f"{start}: it did not answer once; does the cluster have a CPU left for it?"
+    problem = f", {last['problem']}" if last["problem"] else ""
+    return f"{start}: it is {last['state']} at candle {last['candles_done']} of {last['candles_total']}{problem}"
+
+
+def follow(engine: ActorHandle[Any], progress: Callable[[EngineStatus], None], *, poll_s: float = 0.5) -> EngineStatus:
+    """Wait until an engine has finished or stopped; see `watch`."""
+
+    def look() -> EngineStatus:
+        return cast("EngineStatus", ray.get(engine.status.remote(), timeout=_ANSWER_TIMEOUT_S))
+
+    return watch(look, progress, poll_s=poll_s)
 
 
 def replay(setup: ReplaySetup, *, attach: bool = False) -> EngineStatus:
     """Start an engine on the connected cluster, show its progress until it ends, and take it down.
 
+    An engine that was attached to, and has not ended, is left alone whatever happens here, Ctrl-C included.
+
     Raises:
         BadSetup: If one runs already and `attach` is false, or none does and it is true.
-        MustStop: If it failed.
+        MustStop: As `watch`.
     """
     open_database(setup.database_url).dispose()  # refuses an outdated schema here, before anything is started
-    engine = find_engine(setup.account) if attach else start_engine(setup)
-    if engine is None:
-        raise BadSetup(f"no engine runs for account {setup.account!r}; start one without --attach")
+    engine = _running(setup.account) if attach else start_engine(setup)
+    ended = False
     try:
         with progress_bar() as progress:
             task = progress.add_task("trading engine: candles", total=None)
-            return follow(
-                engine,
-                lambda status: progress.update(task, completed=status["candles_done"], total=status["candles_total"] or None),
-            )
+
+            def show(status: EngineStatus) -> None:
+                nonlocal ended
+                ended = status["state"] in ENDED
+                progress.update(task, completed=status["candles_done"], total=status["candles_total"] or None)
+                if status["state"] == "waiting":
+                    progress.console.print(f"the engine waits: {status['problem']}")
+
+            return follow(engine, show)
     finally:
-        ray.kill(engine, no_restart=True)
+        if ended or not attach:
+            ray.kill(engine, no_restart=True)
+
+
+def throw_kill_switch(account: str, kill_switch: KillSwitch) -> None:
+    """Set the kill switch of the engine that runs for an account; it counts from the next candle on, also after a restart.
+
+    Raises:
+        BadSetup: If no engine runs, or it has not started yet.
+        MustStop: If the engine does not answer.
+    """
+    _call(_running(account).set_kill_switch.remote(kill_switch.value))
+
+
+def stop(account: str) -> None:
+    """Stop the engine that runs for an account, after the candle in hand, and take it down.
+
+    Raises:
+        BadSetup: If no engine runs.
+        MustStop: If the engine does not answer.
+    """
+    engine = _running(account)
+    _call(engine.stop.remote())
+    ray.kill(engine, no_restart=True)
+
+
+def _running(account: str) -> ActorHandle[Any]:
+    engine = find_engine(account)
+    if engine is None:
+        cluster = ray.get_runtime_context().gcs_address
+        raise BadSetup(
+            f"no engine runs for account {account!r} on the cluster at {cluster}; start one without --attach, --stop and "
+            "--kill-switch, or set RAY_ADDRESS to its cluster"
+        )
+    return engine
+
+
+def _call(answer: ObjectRef[Any]) -> None:
+    """Wait for an engine's answer; what fxcast raised there is raised here."""
+    try:
+        ray.get(answer, timeout=_CALL_TIMEOUT_S)
+    except RayTaskError as error:
+        if isinstance(error.cause, FxcastError):
+            raise error.cause from None
+        raise
+    except (ActorUnavailableError, GetTimeoutError):
+        message = (
+            f"the engine did not answer within {_CALL_TIMEOUT_S:g} s, or is restarting; whether it heard is unknown: ask again"
+        )
+        raise MustStop(message) from None
+    except ActorDiedError as error:
+        raise MustStop(_gone(error)) from None
+
+
+@contextmanager
+def _cluster(settings: TradeJob) -> Generator[str]:
+    """Connect to Ray; for an engine that runs already that is its cluster, never a new one."""
+    if settings.attach or settings.stop or settings.kill_switch is not None:
+        os.environ.setdefault("RAY_ADDRESS", "auto")
+    with ExitStack() as stack:
+        try:
+            dashboard_url = stack.enter_context(ray_session(num_cpus=4))
+        except ConnectionError as error:
+            raise BadSetup(f"no Ray cluster to join: {error}; set RAY_ADDRESS, or start the engine first") from None
+        yield dashboard_url
+
+
+def service_args(setup: ReplaySetup) -> dict[str, str]:
+    """Return the args of a forecast service for an engine: they name the model's folder, and no database.
+
+    Raises:
+        BadSetup: If the settings name no model and none is active.
+    """
+    folder = setup.trading.ldm4ts_checkpoint_path
+    if folder is None:
+        database = open_database(setup.database_url)
+        model = active_model(database, setup.symbol, setup.timeframe)
+        database.dispose()
+        if model is None:
+            message = f"no model is active for {setup.symbol} {setup.timeframe}; train one with python -m jobs.train"
+            raise BadSetup(message)
+        folder = model.folder
+    return {"model_folder": str(folder)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,22 +248,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(settings: TradeJob) -> int:
-    console = Console(highlight=False)
-    setup = settings.engine.absolute()
-    with ray_session(num_cpus=4) as dashboard_url:
+    console = new_console()
+    setup = settings.setup()
+    with _cluster(settings) as dashboard_url:
+        if settings.kill_switch is not None:
+            throw_kill_switch(setup.account, settings.kill_switch)
+            console.print(f"kill switch of account {setup.account!r}: {settings.kill_switch.value}")
+            return 0
         if settings.stop:
-            engine = find_engine(setup.account)
-            if engine is None:
-                raise BadSetup(f"no engine runs for account {setup.account!r}")
-            ray.get(engine.stop.remote())
-            ray.kill(engine, no_restart=True)
+            stop(setup.account)
             console.print(f"engine of account {setup.account!r} stopped; what is open stays open, protected at the broker")
             return 0
         needs_service = setup.trading.use_ldm4ts and not settings.attach and not is_running(setup.application)
         service = (
             served(
                 settings.serve_config,
-                args={"database_url": setup.database_url, "symbol": setup.symbol, "timeframe": setup.timeframe},
+                args=service_args(setup),
                 port=settings.port,
                 dashboard_url=dashboard_url,
                 timeout_s=_SERVE_TIMEOUT_S,
@@ -117,8 +276,9 @@ def _report(settings: TradeJob) -> int:
     ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
     equity = ledger.equity_curve()
     console.print(
-        f"{status['state']} at {status['last_candle']}: {status['candles_done']} candles, {len(ledger.signals())} signals, "
-        f"{len(ledger.orders())} orders, {len(ledger.fills())} fills, equity {equity[-1].equity if equity else '—'}"
+        f"{status['state']} at {status['last_candle']}: {status['candles_done']} candles, {status['forecasts_missed']} forecasts "
+        f"missed, {len(ledger.signals())} signals, {len(ledger.orders())} orders, {len(ledger.fills())} fills, "
+        f"equity {equity[-1].equity if equity else '—'}"
     )
     return 0
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, Field
-from rich.console import Console
 from rich.progress import TaskID
 
 from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activate, register_model
 from fxcast.cluster.local import ray_session
+from fxcast.cluster.train_checkpoint import install_model
 from fxcast.cluster.train_driver import TrainOutcome, TrainPlan, plan_periods, train_model
 from fxcast.config import JobSettings
 from fxcast.data.store import CandleStore, absolute_location
@@ -21,8 +20,7 @@ from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE
 from fxcast.models.config import Preset, preset_config
-from fxcast.models.folder import check_folder
-from fxcast.progress import progress_bar
+from fxcast.terminal import new_console, progress_bar
 from fxcast.training.config import TrainingConfig
 from jobs.entry import run
 
@@ -38,7 +36,7 @@ class TrainJob(JobSettings):
     timeframe: str = Field(default="1h", description="length of a candle")
     preset: Preset = Field(default="tiny", description="tiny (CPU) or paper (GPU)")
     validation_share: float = Field(default=0.17, gt=0, lt=1, description="share of the candles for early stopping and calibration")
-    test_share: float = Field(default=0.22, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
+    test_share: float = Field(default=0.18, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
     until: AwareDatetime | None = Field(default=None, description="candles that open later do not exist for this run")
     autoencoder: str = Field(
         default=str(SHIPPED_TINY_VAE), description="folder or hub name of the VAE; paper: stabilityai/sd-vae-ft-mse"
@@ -59,35 +57,39 @@ def train(settings: TrainJob) -> RegisteredModel:
 
     Raises:
         BadCandles: If there are too few candles.
-        BadSetting: If a model of that name exists.
-        BadSetup: If the database is not at the newest schema.
-        BadModelFolder: If the autoencoder or the text encoder can't be loaded.
+        BadSetting: If a model of that name exists, or a run of that name with another plan.
+        BadSetup: If the database is not at the newest schema, or the packaged text encoder is not installed.
+        BadModelFolder: If the autoencoder or the text encoder can't be loaded, or the autoencoder is not the preset's.
     """
     database = open_database(settings.database_url)
-    plan = _plan(settings)
+    plan = plan_training(settings)
     folder = settings.models / plan.name
     if folder.exists():
         raise BadSetting(f"name: a model named {plan.name} exists in {settings.models}; choose another name")
     with progress_bar() as progress:
         tasks: dict[str, TaskID] = {}
-        waiting = progress.add_task("starting workers", total=None)
+        waiting = progress.add_task("starting workers", total=1)
 
         def show(stage: str, done: int, total: int) -> None:
-            progress.update(waiting, visible=False)
+            progress.update(waiting, completed=1)
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done)
 
         outcome = train_model(plan, show)
-    shutil.copytree(outcome.folder, folder)
-    check_folder(folder, preset=settings.preset, timeframe=settings.timeframe)
+    install_model(outcome.checkpoint, folder, preset=settings.preset, timeframe=settings.timeframe)
     model = _registered(plan, outcome, folder)
     register_model(database, model)
     activate(database, model.version)
     return model
 
 
-def _plan(settings: TrainJob) -> TrainPlan:
+def plan_training(settings: TrainJob) -> TrainPlan:
+    """Return the run that the settings ask for; folders in it are found from every process of this machine.
+
+    Raises:
+        BadCandles: If the first symbol has too few candles to split.
+    """
     config = preset_config(settings.preset, settings.timeframe)
     series = CandleStore(settings.store).read(settings.symbols[0], Timeframe(settings.timeframe), stop=settings.until)
     train_period, validation_period, _ = plan_periods(
@@ -102,12 +104,16 @@ def _plan(settings: TrainJob) -> TrainPlan:
         validation=validation_period,
         model=config,
         training=settings.training,
-        autoencoder=settings.autoencoder,
-        text_encoder=settings.text_encoder,
-        storage_path=settings.storage_path or str(settings.models.absolute().parent / "train"),
+        autoencoder=_absolute_if_folder(settings.autoencoder),
+        text_encoder=None if settings.text_encoder is None else _absolute_if_folder(settings.text_encoder),
+        storage_path=absolute_location(settings.storage_path or settings.models.absolute().parent / "train"),
         workers=settings.workers,
         use_gpu=settings.use_gpu,
     )
+
+
+def _absolute_if_folder(source: str) -> str:
+    return str(Path(source).absolute()) if Path(source).is_dir() else source  # else a hub name, or nothing: refused later
 
 
 def _registered(plan: TrainPlan, outcome: TrainOutcome, folder: Path) -> RegisteredModel:
@@ -130,13 +136,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: _report(TrainJob.parse(arguments)))
 
 
+def describe(model: RegisteredModel, training: TrainingConfig) -> list[str]:
+    """Say in a few lines what came of a training, and whether time cut it short."""
+    names = ("step", "stopped_by", "best_loss", "seconds")
+    lines = [
+        f"model {model.version} in {model.folder}",
+        ", ".join(f"{name} {model.metrics[name]}" for name in names if name in model.metrics),
+    ]
+    if model.metrics.get("stopped_by") == "time":
+        lines.append(
+            f"time was up at step {model.metrics['step']} of {training.steps}: training.max_seconds is {training.max_seconds:g}, "
+            "and more may give a better model"
+        )
+    return lines
+
+
 def _report(settings: TrainJob) -> int:
     with ray_session(num_cpus=max(2, settings.workers)):
         model = train(settings)
-    console = Console(highlight=False)
-    console.print(f"model {model.version} in {model.folder}")
-    names = ("step", "stopped_by", "best_loss", "seconds")
-    console.print(", ".join(f"{name} {model.metrics[name]}" for name in names if name in model.metrics))
+    console = new_console()
+    for line in describe(model, settings.training):
+        console.print(line, markup=False)
     return 0
 
 

@@ -75,16 +75,28 @@ def test_demo_runs_the_whole_path_and_leaves_nothing_running(tmp_path: Path) -> 
     assert not _wait_until_gone(before)
 
 
-@pytest.mark.timeout(300)
-def test_interrupted_demo_takes_down_what_it_started(tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("sign", ["train/demo", "paper_broker.db"], ids=["training", "trading"])
+def test_interrupted_demo_takes_down_what_it_started(tmp_path: Path, sign: str) -> None:
     before = _ray_processes()
     demo = _start(tmp_path / "demo")
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "demo" / "train" / "demo").exists():  # the training run has begun
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "demo" / sign).exists():
         assert time.monotonic() < deadline
         assert demo.poll() is None
         time.sleep(0.5)
-    demo.send_signal(signal.SIGINT)
+    os.killpg(demo.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to every process of the group
     output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130, output
     assert not _wait_until_gone(before)
+
+
+def test_folder_of_something_else_is_not_emptied(tmp_path: Path) -> None:
+    kept = tmp_path / "demo" / "store" / "mine.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    demo = _start(tmp_path / "demo")
+    output, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 2
+    assert "is not empty and was not made by a demo; choose another with --folder" in output
+    assert kept.read_text() == "precious"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
-import time
 from pathlib import Path
-from typing import cast
 
 import pytest
 import ray
@@ -16,12 +16,12 @@ from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.errors import BadSetup
+from fxcast.errors import BadSetup, MustStop
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from jobs.trade import follow, replay
 
 _FIRST, _CANDLES = 2400, 400
-_KILL_AT = (60, 200)
+_KILL_AT = (37, 158, 311)  # between forecasts, and not at their interval
 
 
 @pytest.fixture
@@ -73,25 +73,32 @@ def test_killed_engine_ends_in_the_same_orders_fills_and_equity(service_url: str
 
 
 def _replay_with_kills(setup: ReplaySetup) -> list[int]:
-    """Kill the engine's process each time it has come so far; returns the pids that it had."""
+    """Kill the engine's process each time it has come so far, in mid-replay; returns the pids that it had."""
     engine = start_engine(setup)
     pids: list[int] = []
     remaining = list(_KILL_AT)
+    killed_at = 0
 
     def kill_in_time(status: EngineStatus) -> None:
+        nonlocal killed_at
+        if status["state"] != "running":
+            return
         if status["pid"] not in pids:
+            assert status["candles_done"] >= killed_at, "a restarted engine goes on where the killed one was"
             pids.append(status["pid"])
         if remaining and status["candles_done"] >= remaining[0]:
-            assert status["state"] == "running", "the kill must hit in the middle of the replay"
+            assert status["candles_done"] < _CANDLES
             remaining.pop(0)
+            killed_at = status["candles_done"]
             os.kill(status["pid"], signal.SIGKILL)
 
     try:
         status = follow(engine, kill_in_time, poll_s=0.02)
     finally:
         ray.kill(engine, no_restart=True)
-    assert not remaining
+    assert not remaining, "every kill hit in the middle of the replay"
     assert status["state"] == "finished"
+    assert status["candles_done"] == _CANDLES
     return pids
 
 
@@ -105,16 +112,37 @@ def test_second_engine_of_an_account_is_refused(service_url: str, setup: ReplayS
         ray.kill(engine, no_restart=True)
 
 
-def test_engine_without_a_service_says_so_and_trades_nothing(dashboard_url: str, setup: ReplaySetup) -> None:
+def test_engine_without_a_service_goes_on_opens_nothing_and_counts_the_missed_forecasts(
+    dashboard_url: str, setup: ReplaySetup, series: CandleSeries
+) -> None:
     assert dashboard_url
-    lonely = setup.model_copy(update={"application": "absent", "account": "lonely"})
-    engine = start_engine(lonely)
-    deadline = time.monotonic() + 120
-    try:
-        while (status := cast("EngineStatus", ray.get(engine.status.remote())))["state"] != "failed":
-            assert time.monotonic() < deadline, status
-            time.sleep(0.2)
-    finally:
-        ray.kill(engine, no_restart=True)
-    assert "absent" in status["problem"]
+    candles = 20
+    lonely = setup.model_copy(
+        update={
+            "application": "absent",
+            "account": "lonely",
+            "stop": to_datetime(series.close_times[_FIRST + candles]),
+            "trading": setup.trading.model_copy(update={"forecast_timeout_s": 0.5}),
+        }
+    )
+
+    status = replay(lonely)
+
+    assert (status["state"], status["candles_done"], status["problem"]) == ("finished", candles, "")
+    # Every eighth candle wants one; one that got none is not asked for again before the next.
+    assert status["forecasts_missed"] >= candles // setup.trading.forecast_interval_bars
     assert SqlLedger(open_database(setup.database_url), engine_id="lonely").orders() == ()
+
+
+def test_engine_refuses_a_service_that_has_another_model_than_its_checkpoint_path(
+    service_url: str, setup: ReplaySetup, model_folder: Path, tmp_path: Path
+) -> None:
+    assert service_url
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    index = other / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "model_version": "newer"}))
+    wanting = setup.trading.model_copy(update={"ldm4ts_checkpoint_path": other})
+    with pytest.raises(MustStop, match=r"BadSetting: ldm4ts_checkpoint_path: .* model 'newer', .* answers with model 'random'"):
+        replay(setup.model_copy(update={"trading": wanting}))
+    assert SqlLedger(open_database(setup.database_url), engine_id="calm").orders() == ()

@@ -89,8 +89,8 @@ _REFUSALS: list[tuple[str, Callable[[Body], Any], str]] = [
     ("a price in quotes", _with_candle(lambda candle: candle.update(open="1.1")), "candles[7].open"),
     ("high below low", _with_candle(lambda candle: candle.update(high=0.5)), "candles[7].high"),
     ("a negative volume", _with_candle(lambda candle: candle.update(volume=-1.0)), "candles[7].volume"),
-    ("times out of order", lambda body: body["candles"].reverse(), "candles[1].open_time"),
-    ("a repeated time", lambda body: body["candles"][8].update(time=body["candles"][7]["time"]), "candles[8].open_time"),
+    ("times out of order", lambda body: body["candles"].reverse(), "candles[1].time"),
+    ("a repeated time", lambda body: body["candles"][8].update(time=body["candles"][7]["time"]), "candles[8].time"),
     ("a time without a zone", _with_candle(lambda candle: candle.update(time="2017-06-01T10:00:00")), "candles[7].time"),
     (
         "a time off the grid",

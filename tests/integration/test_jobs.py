@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from fxcast.cluster.local import REPOSITORY
+from fxcast.config import JobSettings
+from fxcast.domain.candle import CandleSeries, to_datetime
+from jobs.demo import DemoJob
+from jobs.forecast import ForecastJob
+from jobs.ingest import IngestJob
+from jobs.migrate import MigrateSettings
+from jobs.trade import TradeJob
+from jobs.train import TrainJob
+from jobs.train_vae import TrainVaeJob
 
-_JOBS = ("jobs.demo", "jobs.forecast", "jobs.ingest", "jobs.migrate", "jobs.trade", "jobs.train", "jobs.train_vae")
+_JOBS = (DemoJob, ForecastJob, IngestJob, MigrateSettings, TradeJob, TrainJob, TrainVaeJob)
 
 
 def _run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,11 +36,18 @@ def _run(module: str, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
-@pytest.mark.parametrize("module", _JOBS)
-def test_help_describes_the_job_and_its_config_file(module: str) -> None:
-    answer = _run(module, "--help")
+@pytest.mark.parametrize("settings", _JOBS)
+def test_help_describes_the_job_and_its_config_file(settings: type[JobSettings], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        settings.parse(["--help"])
+    assert stopped.value.code == 0
+    assert "--config FILE" in capsys.readouterr().out
+
+
+def test_help_works_as_a_command() -> None:
+    answer = _run("jobs.ingest", "--help")
     assert answer.returncode == 0, answer.stderr
-    assert "--config FILE" in answer.stdout
+    assert "usage: python -m jobs.ingest" in answer.stdout
 
 
 def test_misspelt_option_is_refused_with_the_nearest_one() -> None:
@@ -70,6 +86,20 @@ def test_forecast_of_the_last_candles_of_a_csv_is_printed(model_folder: Path, st
     prediction = json.loads(answer.stdout)
     assert prediction["made_at"] == "2017-12-29T22:00:00+00:00"
     assert set(prediction["horizons"]) == {"240", "960", "3840"}
+
+
+def test_forecast_from_a_csv_lists_the_rows_that_it_refuses(model_folder: Path, series: CandleSeries, tmp_path: Path) -> None:
+    rows = [
+        ",".join([to_datetime(moment).isoformat(), *map(str, values)])
+        for moment, values in zip(series.open_times[:130], series.values[:130].tolist(), strict=True)
+    ]
+    rows[3] = rows[3].split(",")[0] + ",nan,1,1,1,1"
+    source = tmp_path / "mine.csv"
+    source.write_text("\n".join(["time,open,high,low,close,volume", *rows]))
+    answer = _run("jobs.forecast", "--model", str(model_folder), "--csv", str(source), "--num-samples", "5", "--as-json")
+    assert answer.returncode == 0, answer.stderr
+    assert "refused line 5:" in answer.stderr
+    assert json.loads(answer.stdout)["price"] == series.closes[129]
 
 
 def test_forecast_with_a_model_of_another_timeframe_or_none_says_what_to_do(

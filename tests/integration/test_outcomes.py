@@ -13,12 +13,12 @@ from sqlalchemy import Engine, event, select
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.database import migrate, open_database, writing
 from fxcast.adapters.storage.predictions import (
+    insert_prediction,
     record_inference_minute,
     resolve_outcomes,
     resolved_forecasts,
-    save_predictions,
 )
 from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activate, active_model, register_model
 from fxcast.adapters.storage.tables import InferenceMinuteRow, ModelRow, PredictionRow
@@ -69,6 +69,12 @@ def prediction(
         num_samples=50,
         model_version=model_version,
     )
+
+
+def save_predictions(engine: Engine, predictions: list[LDM4TSPrediction]) -> None:
+    with writing(engine).begin() as connection:
+        for each in predictions:
+            insert_prediction(connection, each)
 
 
 def rows(engine: Engine) -> list[PredictionRow]:

@@ -17,7 +17,7 @@ def test_ingest_runs_as_a_submitted_job(dashboard_url: str, tmp_path: Path) -> N
         [
             str(ray),
             *("job", "submit", "--address", dashboard_url, "--runtime-env", "jobs/runtime_env.yaml"),
-            *("--", "python", "-m", "jobs.ingest", "--store", str(tmp_path / "store")),
+            *("--", "env", f"FXCAST_HOME={tmp_path}", "python", "-m", "jobs.ingest", "--store", "store"),
         ],
         cwd=REPOSITORY,
         capture_output=True,

@@ -1,18 +1,27 @@
-"""jobs.train on a real Ray cluster: two workers, DDP, checkpoints, resume, registry."""
+"""jobs.train on a real Ray cluster: two workers, DDP, checkpoints, a killed worker, resume, registry."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
+from ray.util.state import list_actors
+from ray.util.state.common import ActorState
 
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.registry import active_model
+from fxcast.cluster.train_driver import train_model
 from fxcast.domain.candle import CandleSeries
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.training.config import TrainingConfig
-from jobs.train import TrainJob, train
+from jobs.train import TrainJob, plan_training, train
 
 _SHORT = TrainingConfig(
     steps=6,
@@ -57,6 +66,52 @@ def test_training_ends_in_a_registered_active_model_that_forecasts(dashboard_url
     assert registered.data_end < registered.data_start.replace(month=10, day=30), "the test period is not part of the data"
     with pytest.raises(BadSetting, match="a model named short exists"):
         train(job)
+
+    weights = {path: (model.folder / path).read_bytes() for path in ("unet/diffusion_pytorch_model.safetensors", "card.md")}
+    shutil.rmtree(model.folder)  # as if the job had been killed between the training's end and here
+    with pytest.raises(BadSetting, match=r"a run named short of another plan: training\.seed was 0, is 1;"):
+        train(job.model_copy(update={"training": _SHORT.model_copy(update={"seed": 1})}))
+    assert train(job) == model
+    assert {path: (model.folder / path).read_bytes() for path in weights} == weights
+
+
+class _Killer(threading.Thread):
+    """Kills one of this cluster's Ray Train workers with SIGKILL while the run has a checkpoint and writes the next."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(daemon=True)
+        self._run = run
+        self.pid: int | None = None
+        self.killed_at = 0.0
+
+    def run(self) -> None:
+        while len(list(self._run.glob("checkpoint_*/denoiser.pt"))) < 2:
+            time.sleep(0.02)
+        workers = cast("list[ActorState]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
+        self.pid = next(worker.pid for worker in workers if worker.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        self.killed_at = time.monotonic()
+
+
+def test_a_run_goes_on_from_its_checkpoint_after_a_worker_was_killed(dashboard_url: str, job: TrainJob) -> None:
+    assert dashboard_url
+    longer = _SHORT.model_copy(update={"steps": 120, "evaluate_every_steps": 10, "patience": 100})
+    plan = plan_training(job.model_copy(update={"name": "killed", "training": longer}))
+    steps: list[tuple[float, int]] = []
+
+    def progress(stage: str, done: int, _total: int) -> None:
+        if stage == "denoiser":
+            steps.append((time.monotonic(), done))
+
+    killer = _Killer(Path(plan.storage_path) / plan.name)
+    killer.start()
+    outcome = train_model(plan, progress)
+
+    assert killer.pid is not None
+    assert (outcome.metrics["step"], outcome.metrics["stopped_by"]) == (120, "steps")
+    after = [done for moment, done in steps if moment > killer.killed_at + 2.0]
+    assert 10 < after[0] < 120, "it went on from a checkpoint and not from the start"
+    assert after == list(range(after[0], 121, 5))
 
 
 def test_wrong_inputs_are_refused_before_any_worker_starts(job: TrainJob, tmp_path: Path) -> None:

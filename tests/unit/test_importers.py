@@ -59,6 +59,8 @@ def test_sound_rows_arrive_unchanged(read: ReadRows) -> None:
         ("2017-03-06 09:00:00,1.10,inf,1.09,1.11,500", Reason.NOT_FINITE, "high inf"),
         ("2017-03-06 09:00:00,1.10,1.12,0,1.11,500", Reason.PRICE_NOT_POSITIVE, "low 0"),
         ("2017-03-06 09:00:00,-1.10,1.12,1.09,1.11,500", Reason.PRICE_NOT_POSITIVE, "open -1.1"),
+        ("2017-03-06 09:00:00,1.10,1e300,1.09,1.11,500", Reason.IMPLAUSIBLE_PRICE, "high 1e+300"),
+        ("2017-03-06 09:00:00,1.10,1.12,1e-300,1.11,500", Reason.IMPLAUSIBLE_PRICE, "low 1e-300"),
         ("2017-03-06 09:00:00,1.10,1.09,1.12,1.11,500", Reason.HIGH_BELOW_LOW, "high 1.09 below low 1.12"),
         ("2017-03-06 09:00:00,1.13,1.12,1.09,1.11,500", Reason.OUTSIDE_RANGE, "high 1.12 below open 1.13 or close 1.11"),
         ("2017-03-06 09:00:00,1.10,1.12,1.09,1.08,500", Reason.OUTSIDE_RANGE, "low 1.09 above open 1.1 or close 1.08"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +37,15 @@ def ray_session(*, num_cpus: int | None = None) -> Generator[str]:
     this machine and shuts it down at the end, also after an error.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only; a cluster sets its own
+    # Entry points of submitted jobs find `python` by PATH, and it must be the one that has fxcast's packages.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     if "RAY_ADDRESS" in os.environ:
         context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         python_path = os.pathsep.join([str(REPOSITORY / "platform"), str(REPOSITORY)])
+        # "local": without it Ray would join whatever cluster `ray start` left on this machine.
         context = ray.init(
+            address="local",
             num_cpus=num_cpus,
             include_dashboard=True,
             dashboard_host="127.0.0.1",

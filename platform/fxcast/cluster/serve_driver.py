@@ -14,9 +14,10 @@ from ray import serve
 
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.errors import BadSetting, BadSetup
-from fxcast.progress import progress_bar
+from fxcast.terminal import progress_bar
 
 _POLL_S = 0.5
+_EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
 def load_serve_config(path: Path, *, args: Mapping[str, Any], port: int) -> dict[str, Any]:
@@ -37,38 +38,6 @@ def load_serve_config(path: Path, *, args: Mapping[str, Any], port: int) -> dict
     return config
 
 
-def deploy(config: Mapping[str, Any], *, dashboard_url: str, timeout_s: float) -> str:
-    """Deploy a config and wait, with a progress bar, until its application runs.
-
-    Returns:
-        The base URL of the HTTP API.
-
-    Raises:
-        BadSetup: If the port is in use, the deployment fails, or it does not run in time; says why.
-    """
-    http_options, application = config["http_options"], config["applications"][0]["name"]
-    endpoint = f"{dashboard_url}/api/serve/applications/"
-    require_free_port(http_options["port"], "--port")
-    deadline = time.monotonic() + timeout_s
-    try:
-        with httpx.Client(timeout=timeout_s, trust_env=False) as client, progress_bar() as progress:
-            progress.add_task("starting the service", total=None)
-            answer = client.put(endpoint, json=dict(config))
-            if answer.is_error:
-                raise BadSetup(f"Serve refused the config: {answer.text}")
-            while time.monotonic() < deadline:
-                state = client.get(endpoint).raise_for_status().json()["applications"].get(application, {})
-                status = str(state.get("status", "NOT_STARTED"))
-                if status == "RUNNING":
-                    return f"http://{http_options['host']}:{http_options['port']}"
-                if status == "DEPLOY_FAILED":
-                    raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
-                time.sleep(_POLL_S)  # between polls of another process's state
-    except httpx.HTTPError as error:
-        raise BadSetup(f"the cluster's dashboard at {dashboard_url} does not answer: {error!r}") from error
-    raise BadSetup(f"the application {application!r} did not run within {timeout_s:g} s")
-
-
 def is_running(application: str) -> bool:
     """Tell whether the connected cluster has an application that runs."""
     found = serve.status().applications.get(application)
@@ -77,14 +46,95 @@ def is_running(application: str) -> bool:
 
 @contextmanager
 def served(path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str, timeout_s: float) -> Generator[str]:
-    """Deploy a Serve config for the length of the block; yields the base URL of the HTTP API, and takes Serve down at the end.
+    """Deploy a Serve config for the length of the block; yields the base URL of the HTTP API.
+
+    Serve deploys a config by removing every application that is not in it, so a cluster that serves something is refused. At
+    the end the application is deleted; Serve itself is shut down if this call started it and nothing else came to run there.
+
+    Args:
+        port: Where to listen; if Serve runs already, it listens where it does, and the URL says where.
 
     Raises:
         BadSetting: As `load_serve_config`.
-        BadSetup: As `deploy`.
+        BadSetup: If another application, or this one, runs already; if the port is in use, the deployment fails, or it does
+            not run in time; says why.
     """
     config = load_serve_config(path, args=args, port=port)
-    try:
-        yield deploy(config, dashboard_url=dashboard_url, timeout_s=timeout_s)
-    finally:
+    application: str = config["applications"][0]["name"]
+    with httpx.Client(timeout=timeout_s, trust_env=False) as client:
+        api = _ServeApi(client, dashboard_url)
+        before = api.details()
+        _require_nothing_served(before["applications"])
+        running = before.get("http_options")  # absent unless Serve runs
+        if running is None:
+            require_free_port(port, "--port")
+        elif before.get("proxy_location") == "Disabled":
+            raise BadSetup("Serve runs on this cluster without HTTP; stop it with `serve shutdown`, or use another cluster")
+        try:
+            api.deploy(config, timeout_s=timeout_s)
+            yield _base_url(config["http_options"] if running is None else running)
+        finally:
+            _take_down(application, started_serve=running is None)
+
+
+class _ServeApi:
+    """Serve's part of the REST API of Ray's dashboard."""
+
+    def __init__(self, client: httpx.Client, dashboard_url: str) -> None:
+        self._client = client
+        self._dashboard_url = dashboard_url
+
+    def details(self) -> dict[str, Any]:
+        """Return what runs; without `http_options` if Serve does not."""
+        return self._ask("GET").json()
+
+    def deploy(self, config: Mapping[str, Any], *, timeout_s: float) -> None:
+        """Deploy a config and wait, with a progress bar, until its application runs."""
+        application = config["applications"][0]["name"]
+        deadline = time.monotonic() + timeout_s
+        with progress_bar() as progress:
+            task = progress.add_task("starting the service", total=1)
+            answer = self._ask("PUT", json=dict(config))
+            if answer.is_error:
+                raise BadSetup(f"Serve refused the config: {answer.text}")
+            while time.monotonic() < deadline:
+                state = self.details()["applications"].get(application, {})
+                status = str(state.get("status", "NOT_STARTED"))
+                if status == "RUNNING":
+                    progress.update(task, completed=1)
+                    return
+                if status == "DEPLOY_FAILED":
+                    raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
+                time.sleep(_POLL_S)  # between polls of another process's state
+        raise BadSetup(f"the application {application!r} did not run within {timeout_s:g} s")
+
+    def _ask(self, method: str, json: object = None) -> httpx.Response:
+        try:
+            answer = self._client.request(method, f"{self._dashboard_url}/api/serve/applications/", json=json)
+            if method == "GET":
+                answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise BadSetup(f"the cluster's dashboard at {self._dashboard_url} does not answer: {error!r}") from error
+        return answer
+
+
+def _require_nothing_served(applications: Mapping[str, Mapping[str, Any]]) -> None:
+    found = sorted(name for name, state in applications.items() if state.get("status") != "DELETING")
+    if found:
+        raise BadSetup(
+            f"Serve runs {', '.join(repr(name) for name in found)} on this cluster, and deploying would remove it; take it down "
+            "with `serve shutdown` if nobody needs it, or use another cluster"
+        )
+
+
+def _base_url(http_options: Mapping[str, Any]) -> str:
+    host = str(http_options["host"])
+    return f"http://{'127.0.0.1' if host in _EVERY_INTERFACE else host}:{http_options['port']}{http_options.get('root_path') or ''}"
+
+
+def _take_down(application: str, *, started_serve: bool) -> None:
+    served_now = serve.status().applications  # empty if Serve does not run
+    if started_serve and served_now.keys() <= {application}:
         serve.shutdown()
+    elif application in served_now:
+        serve.delete(application)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fxcast.domain.candle import COLUMNS, CandleSeries, FloatArray, TimeArray, candle_problem
+from fxcast.domain.candle import COLUMNS, MAX_PRICE, MIN_PRICE, CandleSeries, FloatArray, TimeArray, candle_problem, sound_rows
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadSetting
 
@@ -42,6 +42,7 @@ class Reason(StrEnum):
     UNREADABLE_NUMBER = "unreadable number"
     NOT_FINITE = "number not finite"
     PRICE_NOT_POSITIVE = "price not positive"
+    IMPLAUSIBLE_PRICE = "implausible price"
     NEGATIVE_VOLUME = "negative volume"
     HIGH_BELOW_LOW = "high below low"
     OUTSIDE_RANGE = "open or close outside high and low"
@@ -212,7 +213,7 @@ def _read_chunk(rows: list[tuple[int, str]], layout: _Layout, refused: list[Refu
         [[_number(fields[position]) for position in layout.numbers] for _, _, fields in split], dtype=np.float64
     ).reshape(-1, len(COLUMNS))  # (rows, 5)
     sound = np.array([reason is None for reason in time_reasons], dtype=bool)
-    sound &= _sound(values)
+    sound &= sound_rows(values)
     for position in np.flatnonzero(~sound):
         line, text, fields = split[position]
         reason = time_reasons[position]
@@ -239,18 +240,12 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _sound(values: FloatArray) -> NDArray[np.bool_]:
-    open_, high, low, close, volume = values.T  # each (rows,)
-    sound = np.isfinite(values).all(axis=1) & (values[:, :4] > 0).all(axis=1) & (volume >= 0)
-    return sound & (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))
-
-
 def _why_unsound(texts: list[str], values: FloatArray) -> tuple[Reason, str]:
     for name, text, value in zip(COLUMNS, texts, values, strict=True):
         if math.isnan(value) and text.strip().lower().lstrip("+-") != "nan":
             return Reason.UNREADABLE_NUMBER, f"{name} {text!r}"
     problem = candle_problem(*(float(value) for value in values))
-    assert problem is not None, "candle_problem and _sound disagree"
+    assert problem is not None, "candle_problem and sound_rows disagree"
     name, found, _ = problem
     value = float(values[COLUMNS.index(name)])
     detail = f"{name} {found}"
@@ -260,6 +255,8 @@ def _why_unsound(texts: list[str], values: FloatArray) -> tuple[Reason, str]:
         return Reason.NEGATIVE_VOLUME, detail
     if value <= 0:
         return Reason.PRICE_NOT_POSITIVE, detail
+    if not MIN_PRICE <= value <= MAX_PRICE:
+        return Reason.IMPLAUSIBLE_PRICE, detail
     return (Reason.HIGH_BELOW_LOW if values[1] < values[2] else Reason.OUTSIDE_RANGE), detail
 
 

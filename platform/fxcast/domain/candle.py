@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +15,10 @@ FloatArray = NDArray[np.float64]
 TimeArray = NDArray[np.datetime64]
 
 COLUMNS = ("open", "high", "low", "close", "volume")
+
+# No rate of two currencies lies outside, nor does gold in rupiah (7e7): what does is a unit or a decimal point gone wrong,
+# and arithmetic on it overflows.
+MIN_PRICE, MAX_PRICE = 1e-8, 1e8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ def candle_problem(open_: float, high: float, low: float, close: float, volume: 
             return name, str(value), "a finite price"
         if value <= 0:
             return name, f"{value:g}", "a price above zero"
+        if not MIN_PRICE <= value <= MAX_PRICE:
+            return name, f"{value:g}", f"a price from {MIN_PRICE:g} to {MAX_PRICE:g}"
     if not np.isfinite(volume) or volume < 0:
         return "volume", f"{volume:g}", "a finite volume of zero or more"
     if high < low:
@@ -116,10 +121,7 @@ def check_series(open_times: TimeArray, values: FloatArray) -> None:
         raise BadCandles(
             f"candles[{later}].open_time", f"{open_times[later]} after {open_times[later - 1]}", "strictly increasing times"
         )
-    open_, high, low, close, volume = values.T
-    with np.errstate(invalid="ignore"):
-        sound = np.isfinite(values).all(axis=1) & (values[:, :4] > 0).all(axis=1) & (volume >= 0)
-        sound &= (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))
+    sound = sound_rows(values)
     if not sound.all():
         first = int(np.flatnonzero(~sound)[0])
         problem = candle_problem(*(float(value) for value in values[first]))
@@ -128,14 +130,13 @@ def check_series(open_times: TimeArray, values: FloatArray) -> None:
         raise BadCandles(f"candles[{first}].{field}", found, allowed)
 
 
-def series_from_candles(symbol: str, timeframe: Timeframe, candles: Sequence[Candle]) -> CandleSeries:
-    """Build a series from single candles, oldest first."""
-    return CandleSeries(
-        symbol=symbol,
-        timeframe=timeframe,
-        open_times=np.array([to_datetime64(candle.open_time) for candle in candles], dtype="datetime64[s]"),
-        values=np.array([[c.open, c.high, c.low, c.close, c.volume] for c in candles], dtype=np.float64).reshape(-1, 5),
-    )
+def sound_rows(values: FloatArray) -> NDArray[np.bool_]:
+    """Tell which rows, (n, 5), are sound candles: those without a `candle_problem`, (n,)."""
+    open_, high, low, close, volume = values.T  # each (n,)
+    prices = values[:, :4]
+    with np.errstate(invalid="ignore"):
+        sound = np.isfinite(volume) & (volume >= 0) & ((prices >= MIN_PRICE) & (prices <= MAX_PRICE)).all(axis=1)
+        return sound & (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))
 
 
 def to_datetime64(moment: datetime) -> np.datetime64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import FloatTensor, Tensor
 
 from fxcast.errors import BadModelFolder
+from fxcast.models.config import LDM4TSConfig
 from fxcast.models.frozen import frozen
 
 # Weights that this project trained with `python -m jobs.train_vae` and ships.
@@ -47,6 +49,34 @@ def load_autoencoder(source: str | Path) -> AutoencoderKL:
     except (OSError, ValueError, RuntimeError) as error:
         raise BadModelFolder(str(source), f"no autoencoder can be loaded: {error}") from error
     return frozen(vae)
+
+
+def check_autoencoder(vae: AutoencoderKL, config: LDM4TSConfig, source: str | Path) -> None:
+    """Check that an autoencoder fits a model: three colours, and latents of the preset's shape.
+
+    Raises:
+        BadModelFolder: If it does not; names both.
+    """
+    colours, channels, side = vae.config["in_channels"], vae.config["latent_channels"], latent_size(vae, config.image_size)
+    if (colours, channels, side) != (3, config.latent_channels, config.latent_size):
+        found = f"encodes {colours}×{config.image_size}×{config.image_size} charts as {channels}×{side}×{side} latents"
+        needed = f"3 colours and {config.latent_channels}×{config.latent_size}×{config.latent_size} latents"
+        fitting = "the packaged one" if config.preset == "tiny" else "stabilityai/sd-vae-ft-mse"
+        raise BadModelFolder(str(source), f"{found}; preset {config.preset!r} needs an autoencoder with {needed}, as {fitting} has")
+
+
+def latent_size(vae: AutoencoderKL, image_size: int) -> int:
+    """Return s, the side of a latent: every level but the last halves the image."""
+    return image_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
+
+
+def weights_hash(vae: AutoencoderKL) -> str:
+    """Return a SHA-256 of the weights and the latent scale, the same wherever they were loaded from."""
+    digest = hashlib.sha256(repr(scaling_factor(vae)).encode())
+    for name, value in vae.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def scaling_factor(vae: AutoencoderKL) -> float:

@@ -11,6 +11,7 @@ from fxcast.domain.forecast import CONTEXT_BARS
 from fxcast.domain.timeframe import Timeframe
 
 Preset = Literal["tiny", "paper"]
+_PIXELS_A_LATENT: dict[Preset, int] = {"tiny": 4, "paper": 8}  # along a side: what the preset's autoencoder shrinks
 
 
 class LDM4TSConfig(Settings):
@@ -49,6 +50,11 @@ class LDM4TSConfig(Settings):
     @property
     def path_side(self) -> int:
         return round(self.path_points**0.5)
+
+    @property
+    def latent_size(self) -> int:
+        """s, pixels a side of a latent: 8 for `tiny`, 28 for `paper`."""
+        return self.image_size // _PIXELS_A_LATENT[self.preset]
 
     @property
     def future_bars(self) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction, check_request, summarize
 from fxcast.errors import BadRequest
-from fxcast.models.autoencoder import decode, encode
+from fxcast.models.autoencoder import decode, encode, latent_size
 from fxcast.models.calibration import Calibration, no_calibration
 from fxcast.models.conditioning import CandleConditioner
 from fxcast.models.config import LDM4TSConfig
@@ -64,7 +64,7 @@ class LDM4TSPipeline:
         Args:
             sentence_embeddings: Frozen text embeddings, (sentences, width).
         """
-        latent_size = config.image_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
+        side = latent_size(vae, config.image_size)
         conditioner = CandleConditioner(
             width=config.condition_width,
             text_width=sentence_embeddings.shape[1],
@@ -75,13 +75,13 @@ class LDM4TSPipeline:
         fusion = TemporalFusion(
             path_points=config.path_points,
             path_side=config.path_side,
-            latent_values=config.latent_channels * latent_size**2,
+            latent_values=config.latent_channels * side**2,
             hidden=128,
         )
         return cls(
             config=config,
             vae=frozen(vae),
-            unet=frozen(new_unet(config, latent_size)),
+            unet=frozen(new_unet(config, side)),
             scheduler=new_scheduler(config),
             conditioner=frozen(conditioner),
             fusion=frozen(fusion),

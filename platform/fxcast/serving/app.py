@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 from ray.serve import Application
 
-from fxcast.adapters.storage.database import open_database
+from fxcast.adapters.storage.database import absolute_database_url, make_database_url, open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.config import Settings, explain
 from fxcast.errors import BadSetting, BadSetup
@@ -27,6 +27,11 @@ class ServiceArgs(Settings):
     timeframe: str = Field(default="1h", description="of which timeframe")
     preset: Preset = "tiny"
     threads: int = Field(default=2, ge=1, description="threads of torch in a replica")
+    metrics_database_url: str | None = Field(
+        default=None,
+        description="where minutes of inference are written, nowhere by default; FXCAST_METRICS_DATABASE_URL in the "
+        "replica's environment comes first, and keeps a password out of Serve's dashboard",
+    )
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -38,7 +43,8 @@ def build(args: dict[str, Any]) -> Application:
     Raises:
         BadSetting: If an arg is unknown or out of range.
         BadModelFolder: If the model is incomplete or of another preset; nothing is started then.
-        BadSetup: If no model is registered as active.
+        BadSetup: If no model is registered as active, or a database URL can't be read. A metrics database that does not answer
+            stops nothing.
     """
     # Ray would parse a model given as annotation, but says "1 validation error" where `explain` names the nearest key.
     try:
@@ -53,4 +59,8 @@ def build(args: dict[str, Any]) -> Application:
             raise BadSetup(message)
         folder = model.folder
     check_folder(folder, preset=settings.preset)
-    return ForecastApi.bind(LDM4TSInferenceService.bind(str(folder), settings.preset, settings.threads))
+    metrics = settings.metrics_database_url
+    if metrics is not None:
+        make_database_url(metrics)
+        metrics = absolute_database_url(metrics)  # a replica may have another working directory
+    return ForecastApi.bind(LDM4TSInferenceService.bind(str(folder), settings.preset, settings.threads, metrics))

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.errors import BadSetting, ForecastUnavailable, Refused
+from fxcast.errors import BadSetting
+from fxcast.serving.outages import outages
 from fxcast.serving.schemas import Health
 from fxcast.serving.service import APPLICATION, DEPLOYMENT
 
@@ -36,10 +35,8 @@ class ServeForecasts:
         Raises:
             ForecastUnavailable: If the application does not run.
         """
-        try:
+        with outages(f"the application {self._application!r} does not answer"):
             return self._connected().describe.remote().result(timeout_s=_DESCRIBE_TIMEOUT_S)
-        except (RayError, RayServeException, TimeoutError) as error:
-            raise ForecastUnavailable(f"the application {self._application!r} does not answer: {error}") from error
 
     def check_horizons(self, horizons_minutes: Sequence[int]) -> None:
         """Raise BadSetting if the model that runs does not know a horizon."""
@@ -53,14 +50,10 @@ class ServeForecasts:
     def forecast(
         self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
     ) -> LDM4TSPrediction:
-        """Ask for a forecast; see `ForecastService.forecast`."""
-        try:
+        """Ask for a forecast; see `ForecastService.forecast`. An error of the service's own passes as it is."""
+        with outages(f"no forecast of {window.symbol}"):
             answer = self._connected().forecast.remote(window, tuple(horizons_minutes), num_samples, seed)
             return answer.result(timeout_s=timeout_s)
-        except Refused:
-            raise
-        except (RayError, RayServeException, TimeoutError) as error:
-            raise ForecastUnavailable(f"no forecast of {window.symbol}: {error}") from error
 
     def _connected(self) -> DeploymentHandle[Any]:
         if self._handle is None:

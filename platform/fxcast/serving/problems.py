@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+import structlog
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fxcast.errors import BadCandles, BadRequest, Unavailable
 from fxcast.serving.schemas import FieldProblem, Problem
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 1_000_000
 _SHOWN = 120  # characters of what was found
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Make an app answer every error, its own bugs included, as problem details."""
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(LimitBody)
+    app.add_middleware(AnswerBugs)
 
 
 def problem_response(problem: Problem) -> Response:
@@ -26,9 +41,33 @@ def refused(status: int, title: str, errors: Sequence[FieldProblem]) -> Response
     return problem_response(Problem(title=title, status=status, detail=detail, errors=list(errors)))
 
 
-def validation_problem(error: RequestValidationError) -> Response:
-    """Return pydantic's findings as a refusal."""
+async def _on_invalid(_: Request, error: RequestValidationError) -> Response:
     return refused(422, "The request was refused", [_field_problem(found) for found in error.errors()])
+
+
+async def _on_refused(_: Request, error: BadRequest | BadCandles) -> Response:
+    return refused(422, "The request was refused", [FieldProblem(field=error.field, found=error.found, allowed=error.allowed)])
+
+
+async def _on_http_error(_: Request, error: HTTPException) -> Response:
+    if error.status_code == 400:  # FastAPI's answer to JSON that its parser gives up on
+        return refused(422, "The request was refused", [FieldProblem(field="body", found="not JSON", allowed="a JSON object")])
+    return problem_response(Problem(title=str(error.detail), status=error.status_code, detail=str(error.detail)))
+
+
+async def _on_unavailable(_: Request, error: Unavailable) -> Response:
+    response = problem_response(Problem(title="The service can't answer now", status=503, detail=f"{error}; ask again"))
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+_HANDLERS: Mapping[type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    RequestValidationError: _on_invalid,
+    BadRequest: _on_refused,
+    BadCandles: _on_refused,
+    HTTPException: _on_http_error,
+    Unavailable: _on_unavailable,
+}
 
 
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
@@ -84,3 +123,31 @@ class LimitBody:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+class AnswerBugs:
+    """ASGI middleware that logs an error nobody expected and answers 500, without the error's own words.
+
+    Not a handler of `Exception`: Starlette raises again after such a handler, and Serve would log the error a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            # As text: structlog's own rendering prints the local variables of every frame.
+            log.error("request failed", path=scope["path"], exception="".join(traceback.format_exception(error)))
+            detail = "The service failed on this request; its log says why"
+            await problem_response(Problem(title="Internal error", status=500, detail=detail))(scope, receive, send)

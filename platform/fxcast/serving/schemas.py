@@ -8,12 +8,18 @@ from typing import Annotated
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from fxcast.domain.candle import Candle, CandleSeries, candle_problem, series_from_candles
+from fxcast.domain.candle import CandleSeries, candle_problem, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS, MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles
 
 Number = Annotated[float, Field(allow_inf_nan=True, strict=True)]
+
+# Currencies float since the seventies; far times overflow when a horizon is added.
+FIRST_TIME, LAST_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+# From one close to the next. The Lebanese pound's devaluation of 2023, 9.95 times, is the largest of an official rate; a
+# hundredfold is a wrong decimal point, and windows full of such jumps have forecasts that overflow.
+MAX_JUMP = 10.0
 
 
 class CandleBody(BaseModel):
@@ -49,33 +55,42 @@ class ForecastBody(BaseModel):
         """Return the candles as a checked series.
 
         Raises:
-            BadCandles: If a candle breaks a rule, or a time is out of order or off the timeframe's grid.
+            BadCandles: If a candle breaks a rule, a close is more than `MAX_JUMP` times the one before or less than that
+                part of it, or a time is out of order, out of range or off the timeframe's grid. Fields are named as in the
+                body.
         """
         timeframe = Timeframe(self.timeframe)
         for position, candle in enumerate(self.candles):
             problem = candle_problem(candle.open, candle.high, candle.low, candle.close, candle.volume)
+            problem = problem or _time_problem(candle.time, timeframe)
+            if problem is None and position:
+                problem = _step_problem(self.candles[position - 1], candle)
             if problem is not None:
                 field, found, allowed = problem
                 raise BadCandles(f"candles[{position}].{field}", found, allowed)
-        series = series_from_candles(
-            self.symbol,
-            timeframe,
-            [
-                Candle(
-                    open_time=_utc(body.time), open=body.open, high=body.high, low=body.low, close=body.close, volume=body.volume
-                )
-                for body in self.candles
-            ],
+        return CandleSeries(
+            symbol=self.symbol,
+            timeframe=timeframe,
+            open_times=np.array([to_datetime64(candle.time) for candle in self.candles], dtype="datetime64[s]"),
+            values=np.array([[each.open, each.high, each.low, each.close, each.volume] for each in self.candles], dtype=np.float64),
         )
-        off_grid = np.flatnonzero(series.open_times.astype(np.int64) % (timeframe.minutes * 60))
-        if len(off_grid):
-            first = int(off_grid[0])
-            raise BadCandles(f"candles[{first}].time", self.candles[first].time.isoformat(), f"open times on the {timeframe} grid")
-        return series
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+def _time_problem(time: datetime, timeframe: Timeframe) -> tuple[str, str, str] | None:
+    if not FIRST_TIME <= time < LAST_TIME:
+        return "time", time.isoformat(), f"times from {FIRST_TIME:%Y} up to {LAST_TIME:%Y}"
+    if (time - FIRST_TIME) % timeframe.duration:
+        return "time", time.isoformat(), f"open times on the {timeframe} grid"
+    return None
+
+
+def _step_problem(before: CandleBody, candle: CandleBody) -> tuple[str, str, str] | None:
+    if candle.time <= before.time:
+        return "time", f"{candle.time.isoformat()} after {before.time.isoformat()}", "strictly increasing times"
+    if not 1.0 / MAX_JUMP <= candle.close / before.close <= MAX_JUMP:
+        allowed = f"a close at most {MAX_JUMP:g} times the one before, and no less than that part of it"
+        return "close", f"{candle.close:g} after {before.close:g}", allowed
+    return None
 
 
 class HorizonBody(BaseModel):

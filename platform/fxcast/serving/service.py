@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ from ray import serve
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import Refused
 from fxcast.models.config import Preset
 from fxcast.models.folder import from_pretrained
+from fxcast.serving.metrics import InferenceMetrics, metrics_url
 from fxcast.serving.schemas import Health
 
 DEPLOYMENT = "LDM4TSInferenceService"
 APPLICATION = "fxcast"
+
+_FLUSH_TIMEOUT_S = 5.0  # inside graceful_shutdown_timeout_s
 
 
 @serve.deployment(name=DEPLOYMENT)
@@ -30,17 +35,35 @@ class LDM4TSInferenceService:
         model_folder: Folder of the model.
         preset: The preset it must be of.
         threads: Threads of torch.
+        metrics_database_url: Where minutes of inference are written; nowhere if neither this nor the environment variable
+            FXCAST_METRICS_DATABASE_URL, which wins, is set.
 
     Raises:
         BadModelFolder: If the folder is incomplete, corrupt or of another preset.
     """
 
-    def __init__(self, model_folder: str, preset: Preset, threads: int) -> None:
+    _metrics: InferenceMetrics | None = None
+
+    def __init__(self, model_folder: str, preset: Preset, threads: int, metrics_database_url: str | None = None) -> None:
         torch.set_num_threads(threads)
         self._pipeline = from_pretrained(Path(model_folder), preset=preset)
         # One thread: the model uses `threads` cores by itself, and the event loop stays free for health checks.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forecast")
         self._warm_up()
+        url = metrics_url(metrics_database_url)
+        if url is not None:
+            self._metrics = InferenceMetrics(
+                url,
+                model_version=self._pipeline.model_version,
+                replica=serve.get_replica_context().replica_tag,
+                clock=lambda: datetime.now(UTC),
+            )
+            self._metrics.start()
+
+    def __del__(self) -> None:
+        # Serve calls it when a replica is shut down gracefully.
+        if self._metrics is not None:
+            self._metrics.close(timeout_s=_FLUSH_TIMEOUT_S)
 
     def _warm_up(self) -> None:
         config = self._pipeline.config
@@ -58,15 +81,23 @@ class LDM4TSInferenceService:
         Raises:
             BadRequest: If the model can't answer it.
         """
+        horizons = self._pipeline.horizons_minutes if horizons_minutes is None else horizons_minutes
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor,
-            lambda: self._pipeline.forecast(
-                window,
-                horizons_minutes=self._pipeline.horizons_minutes if horizons_minutes is None else horizons_minutes,
-                num_samples=num_samples,
-                seed=seed,
-            ),
+            self._executor, self._forecast_and_count, window, horizons, num_samples, seed
         )
+
+    def _forecast_and_count(self, window: CandleSeries, horizons: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
+        try:
+            prediction = self._pipeline.forecast(window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
+        except Refused:
+            raise
+        except Exception:
+            if self._metrics is not None:
+                self._metrics.failed()
+            raise
+        if self._metrics is not None:
+            self._metrics.answered(prediction.inference_time_ms)
+        return prediction
 
     async def describe(self) -> Health:
         """Say which model this is."""

@@ -71,7 +71,7 @@ def fit_denoiser(
     module = ConditionedDenoiser(pipeline.conditioner, pipeline.unet)
     module.requires_grad_(requires_grad=True).train()
     model = callbacks.wrap(module)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, training))
     average = EMAModel(module.parameters(), decay=training.ema_decay)
     alphas = pipeline.scheduler.alphas_cumprod.to(pipeline.device)

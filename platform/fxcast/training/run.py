@@ -45,7 +45,8 @@ def train_ldm4ts(
         fitted_on: The validation period in words.
         resume_from: Folder of a checkpoint of the same run.
     """
-    mine = train.take(np.arange(rank(), len(train), world_size()))
+    stride = training.window_stride_bars
+    mine = train.take(np.arange(rank() * stride, len(train), world_size() * stride))
     latents = to_latents(pipeline, join([mine, mine.mirrored()]))
     evenly = np.unique(np.linspace(0, len(validation) - 1, min(training.validation_windows, len(validation))).astype(np.int64))
     checked = to_latents(pipeline, validation.take(evenly[rank() :: world_size()]))

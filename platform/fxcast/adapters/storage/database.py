@@ -192,8 +192,12 @@ def _remedy(url: str) -> str:
 
 
 def absolute_database_url(url: str) -> str:
-    """Return a URL that means the same database from any working directory: a SQLite file gets its absolute path."""
-    parsed = make_url(url)
+    """Return a URL that means the same database from any working directory: a SQLite file gets its absolute path.
+
+    Raises:
+        BadSetup: If it can't be read.
+    """
+    parsed = make_database_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return url
     return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=False)

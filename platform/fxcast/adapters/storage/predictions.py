@@ -42,15 +42,8 @@ class ResolvedForecast:
     direction_right: bool | None  # None when the forecast or the market did not move
 
 
-def save_predictions(engine: Engine, predictions: Iterable[LDM4TSPrediction]) -> None:
-    """Store forecasts, all or none; one that is there already stays as it is, with its outcome."""
-    with writing(engine).begin() as connection:
-        for prediction in predictions:
-            insert_prediction(connection, prediction)
-
-
 def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> None:
-    """Store a forecast inside the caller's transaction."""
+    """Store a forecast inside the caller's transaction; one that is there already stays as it is, with its outcome."""
     rows = [
         {
             "symbol": prediction.symbol,

@@ -1,8 +1,18 @@
-"""Progress bars for whatever takes longer than a few seconds."""
+"""What people see: a console, and progress bars for whatever takes longer than a few seconds."""
 
 from __future__ import annotations
 
+import sys
+
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_WIDTH_OFF_TERMINAL = 120  # of a log or a pipe
+
+
+def new_console() -> Console:
+    """Return a console on standard output."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH_OFF_TERMINAL)
 
 
 def progress_bar() -> Progress:
@@ -14,4 +24,5 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        console=new_console(),
     )

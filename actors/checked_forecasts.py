@@ -1,0 +1,86 @@
+"""Forecasts of the model that the settings name, and of no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.errors import BadSetting, ForecastUnavailable
+from fxcast.models.folder import check_folder
+from fxcast.serving.schemas import Health
+from fxcast.trading.config import TradingConfig
+from fxcast.trading.ports import ForecastService
+
+log = structlog.get_logger(__name__)
+
+
+class DescribedService(ForecastService, Protocol):
+    """A forecast service that says which model answers, as `fxcast.serving.client.ServeForecasts` does."""
+
+    def describe(self) -> Health: ...
+
+    def check_horizons(self, horizons_minutes: Sequence[int]) -> None: ...
+
+
+class CheckedForecasts:
+    """Implements `trading.ports.ForecastService`: checks the service as soon as it answers, before its first forecast.
+
+    A service that does not answer is no reason to stop: there is no forecast then, and so no new risk.
+
+    Args:
+        service: Who is asked.
+        timeframe: Of the candles that are traded.
+
+    Raises:
+        BadModelFolder: If `ldm4ts_checkpoint_path` is no complete model of this timeframe.
+        BadSetting: If the service answers, and has another model or other horizons.
+    """
+
+    def __init__(self, service: DescribedService, trading: TradingConfig, *, timeframe: str) -> None:
+        self._service = service
+        self._horizons = trading.ldm4ts_horizons
+        self._folder = trading.ldm4ts_checkpoint_path
+        self._version = None if self._folder is None else check_folder(self._folder, timeframe=timeframe).model_version
+        self._checked = False
+        try:
+            self._check()
+        except ForecastUnavailable as error:
+            log.warning("no forecast service yet", problem=str(error))
+
+    def forecast(
+        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
+    ) -> LDM4TSPrediction:
+        """Ask for a forecast; see `ForecastService.forecast`.
+
+        Raises:
+            BadSetting: If the service has another model than it should, or other horizons.
+        """
+        if not self._checked:
+            self._check()
+        prediction = self._service.forecast(
+            window, horizons_minutes=horizons_minutes, num_samples=num_samples, seed=seed, timeout_s=timeout_s
+        )
+        self._refuse_other_model(prediction.model_version)  # the service may have been given another one since
+        return prediction
+
+    def _check(self) -> None:
+        if self._version is not None:
+            self._refuse_other_model(self._service.describe().model_version)
+        self._service.check_horizons(self._horizons)
+        self._checked = True
+
+    def _refuse_other_model(self, found: str) -> None:
+        if self._version is not None and found != self._version:
+            raise BadSetting(_other_model(self._folder, self._version, found))
+
+
+def _other_model(folder: Path | None, version: str, found: str) -> str:
+    return (
+        f"ldm4ts_checkpoint_path: {folder} holds model {version!r}, and the forecast service answers with model {found!r}; "
+        "deploy the service with that folder, or set the path to the folder of the model it has"
+    )

@@ -1,0 +1,101 @@
+"""What the HTTP API takes: bodies that pydantic accepts, and the rules of the market data refuse by the body's own names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fxcast.domain.candle import CandleSeries, candle_problem, sound_rows, to_datetime
+from fxcast.errors import BadCandles
+from fxcast.serving.schemas import ForecastBody
+from tests.factories import make_series
+from tests.model_factories import make_calibration, make_pipeline
+
+Body = dict[str, Any]
+
+
+def body_of(series: CandleSeries) -> Body:
+    names = ("open", "high", "low", "close", "volume")
+    return {
+        "symbol": series.symbol,
+        "timeframe": series.timeframe.name,
+        "candles": [
+            {"time": to_datetime(time).isoformat(), **dict(zip(names, row, strict=True))}
+            for time, row in zip(series.open_times, series.values.tolist(), strict=True)
+        ],
+    }
+
+
+def flat(body: Body, prices: list[float]) -> None:
+    for candle, price in zip(body["candles"], prices, strict=True):
+        candle.update(open=price, high=price, low=price, close=price)
+
+
+def test_a_sound_body_is_the_series_it_was_made_of() -> None:
+    series = make_series()
+    window = ForecastBody.model_validate(body_of(series)).window()
+    assert (window.open_times == series.open_times).all()
+    assert (window.values == series.values).all()
+
+
+def test_times_of_another_zone_are_the_same_moments() -> None:
+    series = make_series()
+    body = body_of(series)
+    body["candles"][0]["time"] = body["candles"][0]["time"].replace("00:00:00+00:00", "05:30:00+05:30")
+    assert (ForecastBody.model_validate(body).window().open_times == series.open_times).all()
+
+
+_REFUSALS: list[tuple[str, Callable[[Body], Any], str]] = [
+    ("the first moment there is", lambda body: body["candles"][0].update(time="0001-01-01T00:00:00+14:00"), "candles[0].time"),
+    ("the last moment there is", lambda body: body["candles"][99].update(time="9999-12-31T23:00:00-14:00"), "candles[99].time"),
+    ("a time before 1970", lambda body: body["candles"][0].update(time="1969-12-31T23:00:00Z"), "candles[0].time"),
+    (
+        "a time nine tenths of a second off the grid",
+        lambda body: body["candles"][3].update(time=body["candles"][3]["time"].replace("+00:00", ".9Z")),
+        "candles[3].time",
+    ),
+    ("times out of order", lambda body: body["candles"].reverse(), "candles[1].time"),
+    ("prices from one end of the floats to the other", lambda body: flat(body, [1e-300, 1e300] * 50), "candles[0].open"),
+    ("a price too small", lambda body: flat(body, [9e-9] * 100), "candles[0].open"),
+    ("a price too large", lambda body: flat(body, [1.1e8] * 100), "candles[0].open"),
+    ("closes that jump elevenfold", lambda body: flat(body, [1.0, 11.0] * 50), "candles[1].close"),
+    ("closes that fall to an eleventh", lambda body: flat(body, [11.0, 1.0] * 50), "candles[1].close"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), [refusal[1:] for refusal in _REFUSALS], ids=[refusal[0] for refusal in _REFUSALS])
+def test_body_that_no_market_gives_is_refused_by_its_own_field(change: Callable[[Body], Any], field: str) -> None:
+    body = body_of(make_series())
+    change(body)
+    request = ForecastBody.model_validate(body)
+    with pytest.raises(BadCandles) as refusal:
+        request.window()
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize("prices", [[1e-8, 1e-7] * 50, [1e7, 1e8] * 50, [1e8] * 100, [1e-8] * 100])
+def test_the_wildest_window_that_is_accepted_has_a_forecast(prices: list[float]) -> None:
+    body = body_of(make_series())
+    flat(body, prices)
+    for position, candle in enumerate(body["candles"]):
+        candle["volume"] = [0.0, 1.7e308][position % 2]
+    window = ForecastBody.model_validate(body).window()
+    pipeline = make_pipeline()
+    pipeline = type(pipeline)(**{**vars(pipeline), "calibration": make_calibration(width=3.0)})
+    answer = pipeline.forecast(window, horizons_minutes=pipeline.horizons_minutes, num_samples=20, seed=0)
+    assert all(math.isfinite(horizon.std) for horizon in answer.horizons.values())
+
+
+def test_rows_are_sound_exactly_when_their_candles_have_no_problem() -> None:
+    choices = np.array([np.nan, np.inf, -np.inf, -1.0, 0.0, 1e-300, 9e-9, 1e-8, 1.0, 1.1, 1e8, 1.1e8, 1e300])
+    rows = np.random.default_rng(0).choice(choices, size=(20_000, 5))
+    ordered = rows.copy()
+    ordered[:, 1], ordered[:, 2] = rows[:, :4].max(axis=1), rows[:, :4].min(axis=1)
+    for values in (rows, ordered):
+        sound = sound_rows(values)
+        assert sound.tolist() == [candle_problem(*(float(value) for value in row)) is None for row in values]
+    assert sound_rows(ordered).any()

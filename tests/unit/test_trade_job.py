@@ -1,0 +1,327 @@
+"""The trading job's settings and its watch over an engine; the engine's shell with a broker that does not always answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
+
+from actors.backoff import backoff
+from actors.checked_forecasts import CheckedForecasts
+from actors.trading_engine import ENDED, EngineShell, EngineStatus, ReplaySetup
+from fxcast.adapters.brokers.paper import PaperBroker
+from fxcast.adapters.storage.database import absolute_database_url, migrate, open_database
+from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.domain.portfolio import Account
+from fxcast.errors import BadSetting, BadSetup, ForecastUnavailable, MustStop, Unavailable
+from fxcast.models.folder import save_pretrained
+from fxcast.serving.schemas import Health
+from fxcast.trading.config import PaperMarketConfig, TradingConfig
+from fxcast.trading.state import KillSwitch
+from jobs.trade import TradeJob, service_args, watch
+from tests.factories import make_prediction, make_series
+from tests.model_factories import make_pipeline
+
+PERIOD = ("--engine.start", "2017-03-20T00:00:00Z", "--engine.stop", "2017-03-22T00:00:00Z")
+
+
+def make_status(state: str = "running", *, done: int = 0, problem: str = "") -> EngineStatus:
+    return EngineStatus(
+        pid=1,
+        state=state,
+        problem=problem,
+        candles_done=done,
+        candles_total=10,
+        last_candle="",
+        kill_switch="active",
+        forecasts_missed=0,
+    )
+
+
+def looking(*answers: EngineStatus | Exception) -> Callable[[], EngineStatus]:
+    """An engine that gives these answers, and the last of them again and again."""
+    remaining = list(answers)
+
+    def look() -> EngineStatus:
+        answer = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return look
+
+
+def test_slow_answers_and_a_restart_are_waited_out() -> None:
+    seen: list[int] = []
+    look = looking(
+        GetTimeoutError("slow"),
+        make_status(done=3),
+        ActorUnavailableError("restarting", None),
+        GetTimeoutError("slow"),
+        make_status("finished", done=10),
+    )
+    assert watch(look, lambda status: seen.append(status["candles_done"]), poll_s=0.0)["state"] == "finished"
+    assert seen == [3, 10]
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([GetTimeoutError("slow")], "nothing new from the engine for 0.05 s: it did not answer once"),
+        (
+            [make_status("waiting", done=3, problem="Unavailable: no line")],
+            "nothing new from the engine for 0.05 s: it is waiting at candle 3 of 10, Unavailable: no line",
+        ),
+    ],
+)
+def test_an_engine_that_shows_no_progress_ends_the_watch_with_one_sentence(
+    answers: list[EngineStatus | Exception], sentence: str
+) -> None:
+    with pytest.raises(MustStop) as caught:
+        watch(looking(*answers), lambda _: None, poll_s=0.001, patience_s=0.05)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_an_engine_that_is_gone_ends_the_watch_with_what_to_do() -> None:
+    with pytest.raises(MustStop, match=r"the engine is gone: .* start it again to go on"):
+        watch(looking(make_status(), ActorDiedError()), lambda _: None, poll_s=0.0)
+
+
+def test_a_failed_engine_ends_the_watch_with_its_problem() -> None:
+    with pytest.raises(MustStop, match="the engine failed: BadSetting: no"):
+        watch(looking(make_status("failed", problem="BadSetting: no")), lambda _: None, poll_s=0.0)
+
+
+def test_store_and_database_of_the_environment_fill_the_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FXCAST_DATABASE_URL", f"sqlite:///{tmp_path / 'mine.db'}")
+    monkeypatch.setenv("FXCAST_STORE", str(tmp_path / "candles"))
+    setup = TradeJob.parse(PERIOD).setup()
+    assert setup.database_url == f"sqlite:///{tmp_path / 'mine.db'}"
+    assert setup.store == str(tmp_path / "candles")
+
+
+def test_store_given_twice_and_differently_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"store and engine.store differ; give one of them \(FXCAST_STORE sets the first\)"):
+        TradeJob.parse([*PERIOD, "--store", "here", "--engine.store", "there"]).setup()
+    assert TradeJob.parse([*PERIOD, "--store", "/here", "--engine.store", "/here"]).setup().store == "/here"
+    assert TradeJob.parse([*PERIOD, "--engine.store", "/there"]).setup().store == "/there"
+
+
+def test_kill_switch_is_one_of_three() -> None:
+    assert TradeJob.parse([*PERIOD, "--kill-switch", "halted"]).kill_switch is KillSwitch.HALTED
+    with pytest.raises(BadSetting, match=r"active.*reducing.*halted"):
+        TradeJob.parse([*PERIOD, "--kill-switch", "off"])
+
+
+def test_each_account_has_a_broker_file_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    setup = TradeJob.parse([*PERIOD, "--engine.account", "second"]).setup()
+    assert setup.broker_file == tmp_path / "runs" / "paper_broker_second.db"
+
+
+def test_checkpoint_path_is_made_absolute_and_is_what_the_service_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    setup = TradeJob.parse([*PERIOD, "--engine.trading.ldm4ts-checkpoint-path", "models/mine"]).setup()
+    assert setup.trading.ldm4ts_checkpoint_path == tmp_path / "models" / "mine"
+    assert service_args(setup) == {"model_folder": str(tmp_path / "models" / "mine")}
+
+
+def test_without_a_model_the_job_refuses_before_the_service_is_deployed(tmp_path: Path) -> None:
+    database_url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    migrate(database_url)
+    with pytest.raises(BadSetup, match=r"no model is active for EURUSD 1h; train one with python -m jobs.train"):
+        service_args(TradeJob.parse([*PERIOD, "--database-url", database_url]).setup())
+
+
+def test_database_url_that_cannot_be_read_is_refused_without_its_password() -> None:
+    with pytest.raises(BadSetup, match="the database URL can't be read") as caught:
+        absolute_database_url("postgresql:/me:secret@host")
+    assert "secret" not in str(caught.value)
+
+
+def test_pauses_grow_to_a_minute_and_no_two_engines_keep_step() -> None:
+    pauses = [pause for pause, _ in zip(backoff(), range(12), strict=False)]
+    assert 0.5 <= pauses[0] <= 1.0
+    assert all(30.0 <= pause <= 60.0 for pause in pauses[7:])
+    assert len(set(pauses)) == 12
+
+
+class MovingService:
+    """A forecast service that may be away, and come back with another model."""
+
+    def __init__(self, *, version: str = "right", away: bool = False, horizons: tuple[int, ...] = (240,)) -> None:
+        self.version = version
+        self.away = away
+        self.horizons = horizons
+
+    def describe(self) -> Health:
+        self._answer()
+        return Health(status="ok", model_version=self.version, timeframe="1h", horizons=self.horizons)
+
+    def check_horizons(self, horizons_minutes: Sequence[int]) -> None:
+        if not set(horizons_minutes) <= set(self.describe().horizons):
+            raise BadSetting("ldm4ts_horizons")
+
+    def forecast(
+        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
+    ) -> LDM4TSPrediction:
+        del window, horizons_minutes, num_samples, seed, timeout_s
+        self._answer()
+        return replace(make_prediction({240: (1.1, 0.001)}), model_version=self.version)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise ForecastUnavailable("away")
+
+
+def ask(forecasts: CheckedForecasts) -> LDM4TSPrediction:
+    return forecasts.forecast(make_series(), horizons_minutes=(240,), num_samples=2, seed=0, timeout_s=1.0)
+
+
+def test_service_that_is_away_at_the_start_is_checked_when_it_answers() -> None:
+    service = MovingService(away=True, horizons=(960,))
+    forecasts = CheckedForecasts(service, TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
+    with pytest.raises(ForecastUnavailable):
+        ask(forecasts)
+    service.away = False
+    with pytest.raises(BadSetting, match="ldm4ts_horizons"):
+        ask(forecasts)
+    service.horizons = (240, 960)
+    assert ask(forecasts).model_version == "right"
+
+
+def test_service_with_other_horizons_is_refused_at_the_start() -> None:
+    with pytest.raises(BadSetting, match="ldm4ts_horizons"):
+        CheckedForecasts(MovingService(horizons=(960,)), TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
+
+
+def test_service_that_is_given_another_model_in_mid_run_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "right"
+    pipeline = replace(make_pipeline(), model_version="right")
+    save_pretrained(pipeline, folder, card="", fxcast_version="0")
+    service = MovingService()
+    trading = TradingConfig(ldm4ts_horizons=(240,), ldm4ts_checkpoint_path=folder)
+    forecasts = CheckedForecasts(service, trading, timeframe="1h")
+    assert ask(forecasts).model_version == "right"
+    service.version = "wrong"
+    with pytest.raises(BadSetting, match=r"ldm4ts_checkpoint_path: .*right holds model 'right', .* answers with model 'wrong'"):
+        ask(forecasts)
+    with pytest.raises(BadSetting, match="answers with model 'wrong'"):
+        CheckedForecasts(service, trading, timeframe="1h")
+
+
+class UnsteadyBroker(PaperBroker):
+    """A paper broker whose account does not answer at some of the calls."""
+
+    silent_calls: frozenset[int] = frozenset()
+    calls = 0
+
+    def account(self) -> Account:
+        self.calls += 1
+        if self.calls in self.silent_calls:
+            raise Unavailable("the line to the broker is down")
+        return super().account()
+
+
+def opening(silent_calls: Sequence[int]) -> Callable[[Path, PaperMarketConfig], PaperBroker]:
+    def open_broker(path: Path, config: PaperMarketConfig) -> PaperBroker:
+        broker = UnsteadyBroker(path, config)
+        broker.silent_calls = frozenset(silent_calls)
+        return broker
+
+    return open_broker
+
+
+@dataclass
+class Waits:
+    """Pauses of no length that remember the status at each."""
+
+    shell: EngineShell | None = None
+    seen: list[EngineStatus] = field(default_factory=list[EngineStatus])
+
+    def __call__(self) -> Iterator[float]:
+        for _ in repeat(None):
+            if self.shell is not None:
+                self.seen.append(self.shell.status())
+            yield 0.0
+
+
+def make_setup(folder: Path, *, account: str = "calm") -> ReplaySetup:
+    """A setup that trades trends and extremes on a random walk, without Ray."""
+    series = make_series(bars=600, seed=4, range_width=0.0003)
+    CandleStore(folder / "store").append(series)
+    database_url = f"sqlite:///{folder / 'ledger.db'}"
+    migrate(database_url)
+    return ReplaySetup(
+        account=account,
+        store=str(folder / "store"),
+        database_url=database_url,
+        broker_file=folder / f"{account}.db",
+        start=to_datetime(series.close_times[400]),
+        stop=to_datetime(series.close_times[480]),
+        trading=TradingConfig(use_ldm4ts=False, min_quality=0.0),
+    )
+
+
+def run_to_its_end(shell: EngineShell) -> EngineStatus:
+    deadline = time.monotonic() + 60
+    while (status := shell.status())["state"] not in ENDED:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)
+    return status
+
+
+def test_engine_waits_for_a_broker_that_does_not_answer_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    calm = make_setup(tmp_path)
+    assert run_to_its_end(EngineShell(calm))["state"] == "finished"
+    unsteady = calm.model_copy(update={"account": "unsteady", "broker_file": tmp_path / "unsteady.db"})
+    waits = Waits()
+
+    waits.shell = shell = EngineShell(unsteady, opening([1, 2, 10, 11, 12, 60]), waits)
+    status = run_to_its_end(shell)
+
+    assert (status["state"], status["problem"], status["candles_done"]) == ("finished", "", 80)
+    waiting = [seen for seen in waits.seen if seen["state"] == "waiting"]
+    assert waiting
+    assert waiting[0]["problem"] == "Unavailable: the line to the broker is down"
+    database = open_database(calm.database_url)
+    undisturbed, disturbed = (SqlLedger(database, engine_id=name) for name in ("calm", "unsteady"))
+    assert undisturbed.orders(), "the replay trades"
+    assert disturbed.orders() == undisturbed.orders()
+    assert disturbed.fills() == undisturbed.fills()
+    assert disturbed.equity_curve() == undisturbed.equity_curve()
+
+
+def test_engine_that_waits_can_be_stopped_and_takes_no_kill_switch_before_it_started(tmp_path: Path) -> None:
+    shell = EngineShell(make_setup(tmp_path), opening(range(10_000)), lambda: repeat(60.0))
+    deadline = time.monotonic() + 60
+    while shell.status()["state"] != "waiting":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(BadSetup, match=r"the engine is waiting \(Unavailable: the line to the broker is down\)"):
+        shell.set_kill_switch("halted")
+    shell.stop()
+    assert shell.status()["state"] == "stopped"
+
+
+@pytest.mark.parametrize("lost", ["ledger.db", "calm.db"])
+def test_ledger_and_broker_file_that_do_not_belong_together_are_named(tmp_path: Path, lost: str) -> None:
+    setup = make_setup(tmp_path)
+    assert run_to_its_end(EngineShell(setup))["state"] == "finished"
+    for file in tmp_path.glob(f"{lost}*"):
+        file.unlink()
+    migrate(setup.database_url)
+
+    status = run_to_its_end(EngineShell(setup))
+
+    assert status["state"] == "failed"
+    for part in (setup.database_url, str(setup.broker_file), "do not belong together", "set engine.broker_file to"):
+        assert part in status["problem"]
