@@ -69,9 +69,12 @@ class CheckedForecasts:
         return prediction
 
     def _check(self) -> None:
-        if self._version is not None:
-            self._refuse_other_model(self._service.describe().model_version)
-        self._service.check_horizons(self._horizons)
+        try:
+            if self._version is not None:
+                self._refuse_other_model(self._service.describe().model_version)
+            self._service.check_horizons(self._horizons)
+        except KeyError as error:  # what Serve says, in Ray 2.60, of an application that it does not have
+            raise ForecastUnavailable(f"the forecast service is not deployed: {error}") from error
         self._checked = True
 
     def _refuse_other_model(self, found: str) -> None:

@@ -143,6 +143,8 @@ def replay(setup: ReplaySetup, *, attach: bool = False) -> EngineStatus:
     """
     open_database(setup.database_url).dispose()  # refuses an outdated schema here, before anything is started
     engine = _running(setup.account) if attach else start_engine(setup)
+    if attach:
+        new_console().print(f"attached to the engine of account {setup.account!r}; Ctrl-C leaves it running")
     ended = False
     try:
         with progress_bar() as progress:
@@ -186,12 +188,15 @@ def stop(account: str) -> None:
 def _running(account: str) -> ActorHandle[Any]:
     engine = find_engine(account)
     if engine is None:
-        cluster = ray.get_runtime_context().gcs_address
         raise BadSetup(
-            f"no engine runs for account {account!r} on the cluster at {cluster}; start one without --attach, --stop and "
-            "--kill-switch, or set RAY_ADDRESS to its cluster"
+            f"no engine runs for account {account!r} on the cluster at {_cluster_address()}; start one without --attach, --stop "
+            "and --kill-switch, or set RAY_ADDRESS to its cluster"
         )
     return engine
+
+
+def _cluster_address() -> str:
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _call(answer: ObjectRef[Any]) -> None:
@@ -253,7 +258,9 @@ def _report(settings: TradeJob) -> int:
     with _cluster(settings) as dashboard_url:
         if settings.kill_switch is not None:
             throw_kill_switch(setup.account, settings.kill_switch)
-            console.print(f"kill switch of account {setup.account!r}: {settings.kill_switch.value}")
+            console.print(
+                f"kill switch of account {setup.account!r}: {settings.kill_switch.value} (cluster at {_cluster_address()})"
+            )
             return 0
         if settings.stop:
             stop(setup.account)

@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from fxcast.cluster.local import require_free_port
+from fxcast.cluster.local import REPOSITORY, require_free_port
+from fxcast.cluster.serve_driver import served
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.errors import BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
+from tests.ports import free_port
 
 Body = dict[str, Any]
 
@@ -97,6 +99,8 @@ _REFUSALS: list[tuple[str, Callable[[Body], Any], str]] = [
         _with_candle(lambda candle: candle.update(time=candle["time"].replace(":00:00", ":07:00"))),
         "candles[7].time",
     ),
+    ("the first moment there is", _with_candle(lambda candle: candle.update(time="0001-01-01T00:00:00+14:00")), "candles[7].time"),
+    ("a price no market has", _with_candle(lambda candle: candle.update(low=1e-300)), "candles[7].low"),
     ("a missing price", _with_candle(lambda candle: candle.pop("close")), "candles[7].close"),
     ("an unknown field", lambda body: body.update(colour="red"), "colour"),
     ("an unknown field of a candle", _with_candle(lambda candle: candle.update(bid=1.0)), "candles[7].bid"),
@@ -166,6 +170,25 @@ def test_api_describes_itself(client: httpx.Client) -> None:
     assert {"/v1/forecast", "/healthz"} <= set(schema["paths"])
     assert {"200", "413", "422", "503"} <= set(schema["paths"]["/v1/forecast"]["post"]["responses"])
     assert client.get("/docs").status_code == 200
+
+
+def test_answer_that_comes_too_late_is_a_408(client: httpx.Client, body: Body) -> None:
+    answer = client.post("/v1/forecast", json=body | {"num_samples": 1000}, headers={"x-request-timeout-seconds": "0.05"})
+    assert answer.status_code == 408
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_cluster_that_serves_something_is_refused_and_goes_on_serving(
+    client: httpx.Client, dashboard_url: str, model_folder: Path
+) -> None:
+    config = REPOSITORY / "serve_configs" / "local.yaml"
+    args = {"model_folder": str(model_folder)}
+    with (
+        pytest.raises(BadSetup, match=r"Serve runs 'fxcast' on this cluster.*take it down with `serve shutdown`"),
+        served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=30.0),
+    ):
+        pass
+    assert client.get("/healthz").status_code == 200
 
 
 def test_horizons_that_the_model_does_not_know_are_refused_before_trading(service_url: str) -> None:

@@ -8,11 +8,10 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from ray.util.state import list_actors
-from ray.util.state.common import ActorState
 
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.registry import active_model
@@ -52,9 +51,7 @@ def test_training_ends_in_a_registered_active_model_that_forecasts(dashboard_url
     assert registered.version == model.version == "short"
     assert model.metrics["step"] == 6
     assert model.metrics["train_windows"] > 3000
-    checkpoints = sorted(
-        path.name for path in (job.models.parent / "train" / "short").iterdir() if path.name.startswith("checkpoint")
-    )
+    checkpoints = [path for path in (job.models.parent / "train" / "short").glob("checkpoint_*") if path.is_dir()]
     assert len(checkpoints) == 2, "the best and the last are kept"
     pipeline = from_pretrained(model.folder, preset="tiny", timeframe="1h")
     assert pipeline.calibration.windows == 20
@@ -87,9 +84,10 @@ class _Killer(threading.Thread):
     def run(self) -> None:
         while len(list(self._run.glob("checkpoint_*/denoiser.pt"))) < 2:
             time.sleep(0.02)
-        workers = cast("list[ActorState]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
-        self.pid = next(worker.pid for worker in workers if worker.pid)
-        os.kill(self.pid, signal.SIGKILL)
+        workers = cast("list[Any]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
+        pid = int(next(worker.pid for worker in workers if worker.pid))
+        os.kill(pid, signal.SIGKILL)
+        self.pid = pid
         self.killed_at = time.monotonic()
 
 

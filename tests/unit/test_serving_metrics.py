@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
+from fxcast.adapters.clock import ReplayClock
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.tables import InferenceMinuteRow
 from fxcast.serving.metrics import MAX_MINUTES_KEPT, InferenceMetrics, metrics_url
@@ -19,21 +20,13 @@ NOON = datetime(2024, 3, 4, 12, 0, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'fx.db'}"
 
 
-def metrics_to(url: str, clock: Clock) -> InferenceMetrics:
-    return InferenceMetrics(url, model_version="m1", replica="r1", clock=clock)
+def metrics_to(url: str, clock: ReplayClock) -> InferenceMetrics:
+    return InferenceMetrics(url, model_version="m1", replica="r1", clock=clock.now)
 
 
 def rows(url: str) -> list[InferenceMinuteRow]:
@@ -43,7 +36,7 @@ def rows(url: str) -> list[InferenceMinuteRow]:
 
 def test_a_minute_is_written_when_it_is_over(url: str) -> None:
     migrate(url)
-    clock = Clock()
+    clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
     metrics.answered(10.0)
     metrics.answered(30.0)
@@ -51,7 +44,7 @@ def test_a_minute_is_written_when_it_is_over(url: str) -> None:
     metrics.write_finished()
     assert rows(url) == []
 
-    clock.now += MINUTE
+    clock.advance_to(clock.now() + MINUTE)
     metrics.answered(50.0)
     metrics.write_finished()
 
@@ -62,18 +55,18 @@ def test_a_minute_is_written_when_it_is_over(url: str) -> None:
 
 def test_a_minute_without_forecasts_writes_nothing(url: str) -> None:
     migrate(url)
-    clock = Clock()
+    clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
-    clock.now += MINUTE
+    clock.advance_to(clock.now() + MINUTE)
     metrics.write_finished()
     assert rows(url) == []
 
 
 def test_what_a_dead_database_missed_is_written_with_the_next_minute(url: str) -> None:
-    clock = Clock()
+    clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
     metrics.answered(10.0)
-    clock.now += MINUTE
+    clock.advance_to(clock.now() + MINUTE)
     with capture_logs() as logs:
         metrics.write_finished()
     (entry,) = logs
@@ -87,17 +80,17 @@ def test_what_a_dead_database_missed_is_written_with_the_next_minute(url: str) -
 
     migrate(url)
     metrics.answered(20.0)
-    clock.now += MINUTE
+    clock.advance_to(clock.now() + MINUTE)
     metrics.write_finished()
     assert [(row.minute.minute, row.average_ms) for row in rows(url)] == [(0, 10.0), (1, 20.0)]
 
 
 def test_a_database_dead_for_longer_than_a_day_loses_the_oldest_minutes(url: str) -> None:
-    clock = Clock()
+    clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
     for _ in range(MAX_MINUTES_KEPT + 2):
         metrics.answered(10.0)
-        clock.now += MINUTE
+        clock.advance_to(clock.now() + MINUTE)
     with capture_logs() as logs:
         metrics.write_finished()
     assert logs[0]["dropped"] == 2
@@ -111,7 +104,7 @@ def test_a_database_dead_for_longer_than_a_day_loses_the_oldest_minutes(url: str
 
 def test_closing_writes_the_running_minute(url: str) -> None:
     migrate(url)
-    metrics = metrics_to(url, Clock())
+    metrics = metrics_to(url, ReplayClock(NOON))
     metrics.start()
     metrics.answered(10.0)
     metrics.close(timeout_s=10.0)
@@ -120,7 +113,7 @@ def test_closing_writes_the_running_minute(url: str) -> None:
 
 
 def test_closing_with_a_dead_database_ends(url: str) -> None:
-    metrics = metrics_to(url, Clock())
+    metrics = metrics_to(url, ReplayClock(NOON))
     metrics.start()
     metrics.answered(10.0)
     started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -168,6 +169,4 @@ def test_refusal_that_comes_from_the_replica_is_a_422(answer_to: Callable[[Excep
 
 
 def _run(coroutine: Any) -> httpx.Response:
-    import asyncio
-
     return asyncio.run(coroutine)

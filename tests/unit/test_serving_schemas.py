@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,7 @@ def test_the_wildest_window_that_is_accepted_has_a_forecast(prices: list[float])
     for position, candle in enumerate(body["candles"]):
         candle["volume"] = [0.0, 1.7e308][position % 2]
     window = ForecastBody.model_validate(body).window()
-    pipeline = make_pipeline()
-    pipeline = type(pipeline)(**{**vars(pipeline), "calibration": make_calibration(width=3.0)})
+    pipeline = replace(make_pipeline(), calibration=make_calibration(width=3.0))
     answer = pipeline.forecast(window, horizons_minutes=pipeline.horizons_minutes, num_samples=20, seed=0)
     assert all(math.isfinite(horizon.std) for horizon in answer.horizons.values())
 

@@ -157,6 +157,8 @@ def test_pauses_grow_to_a_minute_and_no_two_engines_keep_step() -> None:
 class MovingService:
     """A forecast service that may be away, and come back with another model."""
 
+    absence: Exception = ForecastUnavailable("away")
+
     def __init__(self, *, version: str = "right", away: bool = False, horizons: tuple[int, ...] = (240,)) -> None:
         self.version = version
         self.away = away
@@ -179,15 +181,17 @@ class MovingService:
 
     def _answer(self) -> None:
         if self.away:
-            raise ForecastUnavailable("away")
+            raise self.absence
 
 
 def ask(forecasts: CheckedForecasts) -> LDM4TSPrediction:
     return forecasts.forecast(make_series(), horizons_minutes=(240,), num_samples=2, seed=0, timeout_s=1.0)
 
 
-def test_service_that_is_away_at_the_start_is_checked_when_it_answers() -> None:
+@pytest.mark.parametrize("absence", [ForecastUnavailable("away"), KeyError("Deployment does not exist")])
+def test_service_that_is_away_at_the_start_is_checked_when_it_answers(absence: Exception) -> None:
     service = MovingService(away=True, horizons=(960,))
+    service.absence = absence
     forecasts = CheckedForecasts(service, TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
     with pytest.raises(ForecastUnavailable):
         ask(forecasts)

@@ -118,6 +118,7 @@ def test_a_run_is_resumed_only_by_its_own_plan_on_its_own_candles(tmp_path: Path
     check(workers=9)  # there is no such run yet
     checkpoint_of(tmp_path / "run", IDENTITY)
     (tmp_path / "run" / "checkpoint_2").mkdir()  # its upload was cut short
+    (tmp_path / "run" / "checkpoint_manager_snapshot.json").write_text("{}")  # Ray's own
     check()
     with pytest.raises(BadSetting, match=r"a run named run of another plan: training\.seed was 0, is 1; workers was 2, is 3;"):
         check(training={"seed": 1, "steps": 400}, workers=3)

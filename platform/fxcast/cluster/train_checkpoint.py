@@ -85,7 +85,8 @@ def _stored_identity(storage_path: str, name: str) -> RunIdentity | None:
     try:
         filesystem, root = fs.FileSystem.from_uri(storage_path)  # as Ray Train resolves it
         listing = filesystem.get_file_info(fs.FileSelector(f"{root.rstrip('/')}/{name}", allow_not_found=True))
-        for folder in sorted((info.path for info in listing if info.base_name.startswith("checkpoint_")), reverse=True):
+        folders = (info.path for info in listing if info.type == fs.FileType.Directory)
+        for folder in sorted(folders, reverse=True):  # their names hold the time
             path = f"{folder}/{IDENTITY_FILE}"
             if filesystem.get_file_info(path).type == fs.FileType.File:  # not so in one whose upload was cut short
                 with filesystem.open_input_file(path) as file:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from ray import serve
 
+from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
@@ -56,7 +56,7 @@ class LDM4TSInferenceService:
                 url,
                 model_version=self._pipeline.model_version,
                 replica=serve.get_replica_context().replica_tag,
-                clock=lambda: datetime.now(UTC),
+                clock=SystemClock().now,
             )
             self._metrics.start()
 
