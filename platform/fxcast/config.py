@@ -45,6 +45,7 @@ class JobSettings(BaseSettings):
         cli_avoid_json=True,
         cli_hide_none_type=True,
         cli_exit_on_error=False,
+        nested_model_default_partial_update=True,  # `--training.steps 5` keeps the other defaults of `training`
     )
 
     @classmethod

@@ -153,3 +153,18 @@ def test_a_refusal_is_one_sentence_on_stderr_and_exit_code_two() -> None:
     )
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr == "error: unknown option --stroe; did you mean --store?\n"
+
+
+class _Inner(Settings):
+    steps: int = 10
+    batch_size: int = 20
+
+
+class _JobWithOwnDefaults(JobSettings):
+    """A job whose nested settings have defaults of their own."""
+
+    training: _Inner = _Inner(batch_size=99)
+
+
+def test_overriding_one_nested_setting_keeps_the_jobs_defaults_of_the_others() -> None:
+    assert _JobWithOwnDefaults.parse(["--training.steps", "5"]).training == _Inner(steps=5, batch_size=99)

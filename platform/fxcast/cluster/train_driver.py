@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -136,7 +137,7 @@ def train_model(plan: TrainPlan, progress: Callable[[str, int, int], None]) -> T
         ),
     )
     try:
-        result = trainer.fit()
+        result = _run_trainer(trainer)
     except ray.train.TrainingFailedError as error:
         cause = _own_error(error)
         if cause is not None:
@@ -156,6 +157,24 @@ def torch_config(*, use_gpu: bool) -> ray.train.torch.TorchConfig:
     # With GPUs Ray would take nccl alone, which has no collectives for the CPU tensors of `mean_over_workers` and `gather`. Its
     # source provides for such a pair of backends; no test has run this on a real GPU.
     return ray.train.torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo")
+
+
+def _run_trainer(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
+    """Run the trainer beside the main thread.
+
+    In it, Ray would install a handler for SIGINT that ends the process with `sys.exit`, and leave it there afterwards; so Ctrl-C
+    stays a KeyboardInterrupt, and who started the cluster takes it down.
+    """
+    outcome: Future[ray.train.Result] = Future()
+
+    def fit() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again in the thread that waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    return outcome.result()
 
 
 def _relay(queue: Queue, progress: Callable[[str, int, int], None], finished: threading.Event) -> None:

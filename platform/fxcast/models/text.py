@@ -97,6 +97,9 @@ def embed_sentences(encoder_source: str | Path) -> Tensor:
         BadModelFolder: If the encoder can't be loaded.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # two seconds of loading need none
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(encoder_source))
