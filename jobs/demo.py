@@ -104,7 +104,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
         console.rule("4. Forecast service (Ray Serve)")
         with served(
             REPOSITORY / "serve_configs" / "local.yaml",
-            args={"model_folder": str(model.folder)},
+            args={"model_folder": str(model.folder), "metrics_database_url": database_url},
             port=settings.port,
             dashboard_url=dashboard_url,
             timeout_s=120.0,

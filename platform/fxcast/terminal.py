@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_WIDTH_OFF_TERMINAL = 120  # of a log or a pipe
+_WIDTH_OFF_TERMINAL = 128  # of a log or a pipe
 
 
 def new_console() -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,6 +21,12 @@ _SMALL = (
     *("--training.steps", "6", "--training.evaluate-every-steps", "3", "--training.fusion-steps", "4"),
     *("--training.validation-windows", "32", "--training.calibration-windows", "20", "--training.calibration-samples", "8"),
     *("--max-candles", "300", "--trading.ldm4ts-num-samples", "12", "--trading.forecast-interval-bars", "4"),
+)
+
+
+_TABLES = (
+    *("ldm4ts_predictions", "ldm4ts_model_metadata", "ldm4ts_inference_metrics"),
+    *("signals", "orders", "fills", "positions", "equity"),
 )
 
 
@@ -70,6 +77,9 @@ def test_demo_runs_the_whole_path_and_leaves_nothing_running(tmp_path: Path) -> 
     for score in summary["scores"].values():
         assert {"crps", "crps_random_walk", "coverage_90", "pit_index"} <= set(score)
         assert 0 <= score["coverage_90"] <= 1
+    with sqlite3.connect(tmp_path / "demo" / "fxcast.db") as database:
+        counts = {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}  # noqa: S608
+    assert all(counts.values()), counts
     for picture in ("forecast.png", "channels.png", "equity.png"):
         assert (tmp_path / "demo" / picture).stat().st_size > 20_000
     assert not _wait_until_gone(before)
