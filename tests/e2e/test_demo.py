@@ -24,6 +24,7 @@ _SMALL = (
 )
 
 
+_MARK = "FXCAST_TEST_DEMO_FOLDER"
 _TABLES = (
     *("ldm4ts_predictions", "ldm4ts_model_metadata", "ldm4ts_inference_metrics"),
     *("signals", "orders", "fills", "positions", "equity"),
@@ -34,7 +35,7 @@ def _start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.demo", "--folder", str(folder), "--port", str(free_port()), *_SMALL],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": "platform"},
+        env={**os.environ, "PYTHONPATH": "platform", _MARK: str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -42,26 +43,27 @@ def _start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def _ray_processes() -> set[int]:
-    names = ("raylet", "gcs_server", "ray::", "dashboard")
-    found: set[int] = set()
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        command = " ".join(process.info["cmdline"] or ())
-        if process.info["status"] != psutil.STATUS_ZOMBIE and "ray" in command and any(name in command for name in names):
-            found.add(process.info["pid"])
-    return found
-
-
-def _wait_until_gone(before: set[int]) -> set[int]:
+def _left_by(folder: Path) -> list[str]:
+    """Return what still runs of a demo half a minute after it ended; its processes inherit the mark from its environment."""
     deadline = time.monotonic() + 30
-    while (left := _ray_processes() - before) and time.monotonic() < deadline:
+    while (left := _marked(str(folder))) and time.monotonic() < deadline:
         time.sleep(0.5)
     return left
 
 
+def _marked(mark: str) -> list[str]:
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == mark:
+                found.append(" ".join(process.cmdline())[:80])
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue  # somebody else's, or gone
+    return found
+
+
 @pytest.mark.timeout(900)
 def test_demo_runs_the_whole_path_and_leaves_nothing_running(tmp_path: Path) -> None:
-    before = _ray_processes()
     demo = _start(tmp_path / "demo")
     output, _ = demo.communicate(timeout=880)
     assert demo.returncode == 0, output
@@ -82,23 +84,23 @@ def test_demo_runs_the_whole_path_and_leaves_nothing_running(tmp_path: Path) -> 
     assert all(counts.values()), counts
     for picture in ("forecast.png", "channels.png", "equity.png"):
         assert (tmp_path / "demo" / picture).stat().st_size > 20_000
-    assert not _wait_until_gone(before)
+    assert not _left_by(tmp_path / "demo")
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("sign", ["train/demo", "paper_broker.db"], ids=["training", "trading"])
 def test_interrupted_demo_takes_down_what_it_started(tmp_path: Path, sign: str) -> None:
-    before = _ray_processes()
     demo = _start(tmp_path / "demo")
     deadline = time.monotonic() + 300
     while not (tmp_path / "demo" / sign).exists():
         assert time.monotonic() < deadline
         assert demo.poll() is None
         time.sleep(0.5)
+    assert len(_marked(str(tmp_path / "demo"))) > 5, "the demo and its Ray cluster run"
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to every process of the group
     output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130, output
-    assert not _wait_until_gone(before)
+    assert not _left_by(tmp_path / "demo")
 
 
 def test_folder_of_something_else_is_not_emptied(tmp_path: Path) -> None:
