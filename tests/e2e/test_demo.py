@@ -47,7 +47,7 @@ def _left_by(folder: Path) -> list[str]:
     """Return what still runs of a demo half a minute after it ended; its processes inherit the mark from its environment."""
     deadline = time.monotonic() + 30
     while (left := _marked(str(folder))) and time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(0.5)  # between looks at another process
     return left
 
 
@@ -95,7 +95,7 @@ def test_interrupted_demo_takes_down_what_it_started(tmp_path: Path, sign: str) 
     while not (tmp_path / "demo" / sign).exists():
         assert time.monotonic() < deadline
         assert demo.poll() is None
-        time.sleep(0.5)
+        time.sleep(0.5)  # between looks at another process
     assert len(_marked(str(tmp_path / "demo"))) > 5, "the demo and its Ray cluster run"
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to every process of the group
     output, _ = demo.communicate(timeout=60)

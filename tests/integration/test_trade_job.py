@@ -58,7 +58,7 @@ def _wait_until(fact: object) -> None:
     deadline = time.monotonic() + 120
     while not fact():
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.1)  # between looks at another process
 
 
 def _status(account: str) -> EngineStatus:

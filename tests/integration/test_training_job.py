@@ -83,7 +83,7 @@ class _Killer(threading.Thread):
 
     def run(self) -> None:
         while len(list(self._run.glob("checkpoint_*/denoiser.pt"))) < 2:
-            time.sleep(0.02)
+            time.sleep(0.02)  # between looks at what another process writes
         workers = cast("list[Any]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
         pid = int(next(worker.pid for worker in workers if worker.pid))
         os.kill(pid, signal.SIGKILL)

@@ -279,7 +279,7 @@ def run_to_its_end(shell: EngineShell) -> EngineStatus:
     deadline = time.monotonic() + 60
     while (status := shell.status())["state"] not in ENDED:
         assert time.monotonic() < deadline, status
-        time.sleep(0.01)
+        time.sleep(0.01)  # between looks at the engine's thread
     return status
 
 
@@ -309,7 +309,7 @@ def test_engine_that_waits_can_be_stopped_and_takes_no_kill_switch_before_it_sta
     deadline = time.monotonic() + 60
     while shell.status()["state"] != "waiting":
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.01)  # between looks at the engine's thread
     with pytest.raises(BadSetup, match=r"the engine is waiting \(Unavailable: the line to the broker is down\)"):
         shell.set_kill_switch("halted")
     shell.stop()

@@ -115,7 +115,7 @@ def _module(folder: Path, name: str, kind: type[ModuleT]) -> ModuleT:
 def _scheduler(folder: Path) -> DPMSolverMultistepScheduler:
     try:
         return cast("DPMSolverMultistepScheduler", DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler"))
-    except Exception as error:  # as above
+    except Exception as error:  # diffusers raises many kinds; all of them mean a broken folder
         raise BadModelFolder(str(folder), f"component 'scheduler' can't be loaded: {error}") from error
 
 

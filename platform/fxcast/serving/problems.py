@@ -144,7 +144,7 @@ class AnswerBugs:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception as error:
+        except Exception as error:  # the outermost handler: logged with its traceback, answered as a 500
             if scope["type"] != "http" or started:
                 raise
             # As text: structlog's own rendering prints the local variables of every frame.

@@ -94,7 +94,7 @@ class LDM4TSInferenceService:
             prediction = self._pipeline.forecast(window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
         except Refused:
             raise
-        except Exception:
+        except Exception:  # counted and raised again
             if self._metrics is not None:
                 self._metrics.failed()
             raise
