@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from traceback import format_exception
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import ray
@@ -30,9 +30,9 @@ from fxcast.adapters.storage.database import absolute_database_url, open_databas
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.config import Settings
 from fxcast.data.store import CandleStore, absolute_location
-from fxcast.domain.candle import to_datetime64
+from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetup, ReconciliationFailed, Unavailable
+from fxcast.errors import BadCandles, BadSetup, ReconciliationFailed, Refused, Unavailable
 from fxcast.serving.client import ServeForecasts
 from fxcast.serving.service import APPLICATION
 from fxcast.signals.regime import fit_regimes
@@ -52,8 +52,8 @@ def _broker_file(given: dict[str, Any]) -> Path:
     return Path("runs") / f"paper_broker_{given.get('account', '')}.db"  # one account a file: two engines on one would disagree
 
 
-class ReplaySetup(Settings):
-    """An engine that replays candles of the store against the paper broker."""
+class EngineSettings(Settings):
+    """What an engine trades and where everything is: candles of the store, against the paper broker."""
 
     account: str = Field(default="paper", pattern="^[a-z0-9-]+$", description="name of the account; one engine each")
     symbol: str = Field(default="EURUSD", pattern="^[A-Z]{6}$")
@@ -63,13 +63,11 @@ class ReplaySetup(Settings):
     broker_file: Path = Field(
         default_factory=_broker_file, description="the paper broker's own books; by default runs/paper_broker_ACCOUNT.db"
     )
-    start: AwareDatetime = Field(description="the first candle closes at or after it")
-    stop: AwareDatetime = Field(description="candles that close at or after it are not replayed")
     trading: TradingConfig = TradingConfig()
     market: PaperMarketConfig = PaperMarketConfig()
     application: str = Field(default=APPLICATION, description="Serve application that forecasts")
 
-    def absolute(self) -> ReplaySetup:
+    def absolute(self) -> Self:
         """Return the same setup with absolute paths: the engine's process has another working directory.
 
         Raises:
@@ -86,12 +84,35 @@ class ReplaySetup(Settings):
         )
 
 
+class ReplaySetup(EngineSettings):
+    """An engine and the period that it replays."""
+
+    start: AwareDatetime = Field(description="the first candle closes at or after it")
+    stop: AwareDatetime = Field(description="candles that close at or after it are not replayed")
+
+    def candles(self) -> tuple[CandleSeries, int, int]:
+        """Read the symbol's candles; those at positions from the first number up to the second are replayed.
+
+        Raises:
+            BadCandles: If the store holds none of the period.
+            BadSetting: If the store's URI is unknown.
+        """
+        series = CandleStore(self.store).read(self.symbol, Timeframe(self.timeframe))
+        first, end = (int(np.searchsorted(series.close_times, to_datetime64(moment))) for moment in (self.start, self.stop))
+        if first >= end:
+            held = f"the store holds {to_datetime(series.open_times[0]):%Y-%m-%d} to {to_datetime(series.close_times[-1]):%Y-%m-%d}"
+            found = f"none of {self.symbol} {self.timeframe} from {self.start.isoformat()} to {self.stop.isoformat()}"
+            raise BadCandles("candles", found, f"a start and a stop around some; {held}")
+        return series, first, end
+
+
 class EngineStatus(TypedDict):
     """What the engine says of itself; plain types."""
 
     pid: int
     state: str  # starting, running, waiting (for a broker that does not answer), finished, stopped, failed
     problem: str
+    refused: bool  # it failed because the input is wrong: mending that is all it takes
     candles_done: int
     candles_total: int
     last_candle: str
@@ -103,6 +124,7 @@ class EngineStatus(TypedDict):
 class _Progress:
     state: str = "starting"
     problem: str = ""
+    refused: bool = False
     done: int = 0
     total: int = 0
     last: datetime | None = None
@@ -130,6 +152,7 @@ class EngineShell:
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
         self._runner: Runner | None = None
+        self._broker: PaperBroker | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -140,6 +163,7 @@ class EngineShell:
             pid=os.getpid(),
             state=progress.state,
             problem=progress.problem,
+            refused=progress.refused,
             candles_done=progress.done,
             candles_total=progress.total,
             last_candle="" if progress.last is None else progress.last.isoformat(),
@@ -177,9 +201,13 @@ class EngineShell:
             self._progress.state = "finished"
         except Exception as error:  # noqa: BLE001  # whatever it is, it is what the status must say
             self._progress.problem = f"{type(error).__name__}: {error}"
+            self._progress.refused = isinstance(error, Refused)
             self._progress.state = "failed"
             # Not log.exception, which may show the variables of each frame: a database's password is among them.
             log.error("engine failed", problem=self._progress.problem, traceback="".join(format_exception(error)))
+        finally:
+            if self._broker is not None:
+                self._broker.close()
 
     def _persist(self, act: Callable[[], object]) -> bool:
         """Act, and again as long as the broker does not answer; False if the engine was asked to stop before it was done."""
@@ -219,14 +247,10 @@ class EngineShell:
 
     def _prepare(self) -> Runner:
         setup = self._setup
-        series = CandleStore(setup.store).read(setup.symbol, Timeframe(setup.timeframe))
-        start, stop = (int(np.searchsorted(series.close_times, to_datetime64(moment))) for moment in (setup.start, setup.stop))
-        if start == stop:
-            allowed = "candles of the store between start and stop"
-            raise BadCandles("candles", f"none of {setup.symbol} from {setup.start} to {setup.stop}", allowed)
+        series, start, stop = setup.candles()
         ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
         clock = ReplayClock(setup.start)
-        broker = self._open_broker(setup.broker_file, setup.market)
+        self._broker = broker = self._open_broker(setup.broker_file, setup.market)
         saved = _saved_state(ledger)
         if broker.book.sequence < saved.fill_sequence:  # the runner would wait for fills it believes to have had
             problem = f"the ledger has taken in {saved.fill_sequence} fills, and the broker made {broker.book.sequence}"

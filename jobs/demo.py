@@ -26,6 +26,7 @@ from fxcast.data.quality import render
 from fxcast.data.store import CandleStore
 from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
+from fxcast.domain.instrument import default_instrument
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetup
 from fxcast.models.config import preset_config
@@ -116,7 +117,8 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
 
     console.rule("6. What came of it")
     database = open_database(database_url)
-    resolve_outcomes(database, series)
+    spread = settings.trading.spread_pips * float(default_instrument(_SYMBOL).pip)
+    resolve_outcomes(database, series, spread=spread)
     result = DemoResult(
         folder=folder,
         database=database,

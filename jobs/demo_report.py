@@ -28,6 +28,7 @@ from fxcast.evaluation.pictures import channels, equity_curve, forecast_fan
 from fxcast.evaluation.scores import MIN_FORECASTS, HorizonScores, score_horizon
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.folder import from_pretrained
+from fxcast.trading.runner import forecast_seed
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
 
 
@@ -173,7 +174,12 @@ def _draw(result: DemoResult, forecasts: tuple[ResolvedForecast, ...], ledger: S
     window = window_at(result.series, moment)
     pipeline = from_pretrained(result.model.folder)
     config = pipeline.config
-    prediction = pipeline.forecast(window, horizons_minutes=config.horizons_minutes, num_samples=50, seed=1)
+    prediction = pipeline.forecast(  # as the engine asked for it
+        window,
+        horizons_minutes=config.horizons_minutes,
+        num_samples=result.setup.trading.ldm4ts_num_samples,
+        seed=forecast_seed(window.symbol, moment),
+    )
     ahead = int(np.searchsorted(result.series.close_times, window.close_times[-1])) + 1
     forecast_fan(result.folder / "forecast.png", window, prediction, outcome=result.series.slice(ahead, ahead + config.future_bars))
     sampled = pipeline.sample_paths(window.values[None], window.open_times.astype(np.int64)[None], num_samples=1, seeds=[1])

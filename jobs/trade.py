@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import ray
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
 
-from actors.trading_engine import ENDED, EngineStatus, ReplaySetup, find_engine, start_engine
+from actors.trading_engine import ENDED, EngineSettings, EngineStatus, ReplaySetup, find_engine, start_engine
+from fxcast.adapters.brokers.paper import require_unused
 from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.ledger import SqlLedger
-from fxcast.adapters.storage.registry import active_model
+from fxcast.adapters.storage.registry import active_model, registered_model
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import is_running, served
 from fxcast.config import JobSettings
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import to_datetime
+from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup, FxcastError, MustStop
+from fxcast.models.folder import ModelIndex, check_folder
+from fxcast.serving.client import ServeForecasts
 from fxcast.terminal import new_console, progress_bar
 from fxcast.trading.state import KillSwitch
 from jobs.entry import run
@@ -33,6 +39,18 @@ _PATIENCE_S = 300.0  # candles take seconds, a restart of the engine half a minu
 _CALL_TIMEOUT_S = 120.0  # stop and the kill switch wait for the candle in hand, which waits for its forecast
 
 
+class TradeSettings(EngineSettings):
+    """An engine, and the period that it replays where the model and the store don't say it."""
+
+    start: AwareDatetime | None = Field(
+        default=None,
+        description="the first candle closes at or after it; by default the end of what the model was trained and calibrated on",
+    )
+    stop: AwareDatetime | None = Field(
+        default=None, description="candles that close at or after it are not replayed; by default all of the store are"
+    )
+
+
 class TradeJob(JobSettings):
     """Replay candles of the store through the trading engine and the paper broker.
 
@@ -40,7 +58,7 @@ class TradeJob(JobSettings):
     goes on where it stopped. Ctrl-C takes down an engine that this command started, and leaves one that it is attached to.
     """
 
-    engine: ReplaySetup = Field(description="what to trade, when and how")
+    engine: TradeSettings = Field(default_factory=TradeSettings, description="what to trade, when and how")
     store: str | None = Field(default=None, description="root of the candle store, where engine.store is not set (FXCAST_STORE)")
     database_url: str | None = Field(
         default=None, repr=False, description="the ledger, where engine.database_url is not set (FXCAST_DATABASE_URL)"
@@ -55,8 +73,8 @@ class TradeJob(JobSettings):
     serve_config: Path = Field(default=REPOSITORY / "serve_configs" / "local.yaml", description="deployed if no service runs")
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of that service")
 
-    def setup(self) -> ReplaySetup:
-        """Return what the engine gets: complete, with absolute paths.
+    def settings(self) -> TradeSettings:
+        """Return the engine's settings with store and database filled in, and absolute paths.
 
         Raises:
             BadSetting: If the store or the database is given twice, and differently.
@@ -85,7 +103,8 @@ def watch(
         patience_s: How long the status may stay the same.
 
     Raises:
-        MustStop: If the engine failed or is gone, or nothing changed for too long; says why.
+        BadSetup: If the engine failed because its input is wrong; says what.
+        MustStop: If it failed otherwise or is gone, or nothing changed for too long; says why.
     """
     last: EngineStatus | None = None
     deadline = time.monotonic() + patience_s
@@ -100,7 +119,7 @@ def watch(
             deadline, last = time.monotonic() + patience_s, status
             progress(status)
             if status["state"] == "failed":
-                raise MustStop(f"the engine failed: {status['problem']}")
+                raise (BadSetup if status["refused"] else MustStop)(f"the engine failed: {status['problem']}")
             if status["state"] in ENDED:
                 return status
         if time.monotonic() > deadline:
@@ -132,35 +151,54 @@ def follow(engine: ActorHandle[Any], progress: Callable[[EngineStatus], None], *
     return watch(look, progress, poll_s=poll_s)
 
 
-def replay(setup: ReplaySetup, *, attach: bool = False) -> EngineStatus:
-    """Start an engine on the connected cluster, show its progress until it ends, and take it down.
-
-    An engine that was attached to, and has not ended, is left alone whatever happens here, Ctrl-C included.
+def replay(setup: ReplaySetup) -> EngineStatus:
+    """Start an engine on the connected cluster, show its progress until it ends, and take it down whatever happens.
 
     Raises:
-        BadSetup: If one runs already and `attach` is false, or none does and it is true.
+        BadSetup: If one of the account runs already, or the database is not at the newest schema; or as `watch`.
         MustStop: As `watch`.
     """
     open_database(setup.database_url).dispose()  # refuses an outdated schema here, before anything is started
-    engine = _running(setup.account) if attach else start_engine(setup)
-    if attach:
-        new_console().print(f"attached to the engine of account {setup.account!r}; Ctrl-C leaves it running")
-    ended = False
+    engine = start_engine(setup)
     try:
-        with progress_bar() as progress:
-            task = progress.add_task("trading engine: candles", total=None)
-
-            def show(status: EngineStatus) -> None:
-                nonlocal ended
-                ended = status["state"] in ENDED
-                progress.update(task, completed=status["candles_done"], total=status["candles_total"] or None)
-                if status["state"] == "waiting":
-                    progress.console.print(f"the engine waits: {status['problem']}")
-
-            return follow(engine, show)
+        return _show(engine)
     finally:
-        if ended or not attach:
+        ray.kill(engine, no_restart=True)
+
+
+def attach(account: str) -> EngineStatus:
+    """Show the progress of the engine that runs for an account; one that has not ended is left alone, Ctrl-C or not.
+
+    Raises:
+        BadSetup: If none runs; or as `watch`.
+        MustStop: As `watch`.
+    """
+    engine = _running(account)
+    new_console().print(f"attached to the engine of account {account!r}; Ctrl-C leaves it running")
+    ended = False
+
+    def look(status: EngineStatus) -> None:
+        nonlocal ended
+        ended = status["state"] in ENDED
+
+    try:
+        return _show(engine, look)
+    finally:
+        if ended:
             ray.kill(engine, no_restart=True)
+
+
+def _show(engine: ActorHandle[Any], look: Callable[[EngineStatus], None] = lambda _: None) -> EngineStatus:
+    with progress_bar() as progress:
+        task = progress.add_task("trading engine: candles", total=None)
+
+        def show(status: EngineStatus) -> None:
+            look(status)
+            progress.update(task, completed=status["candles_done"], total=status["candles_total"] or None)
+            if status["state"] == "waiting":
+                progress.console.print(f"the engine waits: {status['problem']}")
+
+        return follow(engine, show)
 
 
 def throw_kill_switch(account: str, kill_switch: KillSwitch) -> None:
@@ -229,22 +267,71 @@ def _cluster(settings: TradeJob) -> Generator[str]:
         yield dashboard_url
 
 
-def service_args(setup: ReplaySetup) -> dict[str, str]:
-    """Return the args of a forecast service for an engine: they name the model's folder, and no database.
+def model_to_serve(engine: EngineSettings) -> ModelIndex:
+    """Return what is known of the model that a service for this engine gets: the one the settings name, or the active one.
+
+    Raises:
+        BadModelFolder: If its folder is incomplete, or of another timeframe.
+        BadSetting: If it has not the horizons that the settings name.
+        BadSetup: If the settings name no model and none is active.
+    """
+    folder = model_folder(engine)
+    index = check_folder(folder, timeframe=engine.timeframe)
+    known = list(index.config.horizons_minutes)
+    unknown = sorted(set(engine.trading.ldm4ts_horizons) - set(known))
+    if unknown:
+        raise BadSetting(f"engine.trading.ldm4ts_horizons: found {unknown}; allowed: those of model {index.model_version}, {known}")
+    return index
+
+
+def model_folder(engine: EngineSettings) -> Path:
+    """Return the folder of the model that the settings name, or of the active one.
 
     Raises:
         BadSetup: If the settings name no model and none is active.
     """
-    folder = setup.trading.ldm4ts_checkpoint_path
-    if folder is None:
-        database = open_database(setup.database_url)
-        model = active_model(database, setup.symbol, setup.timeframe)
+    if engine.trading.ldm4ts_checkpoint_path is not None:
+        return engine.trading.ldm4ts_checkpoint_path
+    database = open_database(engine.database_url)
+    model = active_model(database, engine.symbol, engine.timeframe)
+    database.dispose()
+    if model is None:
+        raise BadSetup(f"no model is active for {engine.symbol} {engine.timeframe}; train one with python -m jobs.train")
+    return model.folder
+
+
+def replay_setup(engine: TradeSettings, model_version: str | None) -> ReplaySetup:
+    """Return the engine's settings with a period: what the settings leave open, the model and the store say.
+
+    Args:
+        model_version: Of the model that forecasts, None without one.
+
+    Raises:
+        BadSetting: If no start is given and the registry does not know the model, or if the start lies in the period that the
+            model was trained or calibrated on: it would know its own future.
+        BadCandles: If the store holds no candle of the period.
+    """
+    model = None
+    if model_version is not None:
+        database = open_database(engine.database_url)
+        model = registered_model(database, model_version)
         database.dispose()
-        if model is None:
-            message = f"no model is active for {setup.symbol} {setup.timeframe}; train one with python -m jobs.train"
-            raise BadSetup(message)
-        folder = model.folder
-    return {"model_folder": str(folder)}
+    start = engine.start
+    if model is not None and start is not None and start < model.data_end:
+        raise BadSetting(
+            f"engine.start: found {start.isoformat()}; allowed: {model.data_end.isoformat()} or later, for model {model.version} "
+            "was trained and calibrated on the candles before and would know its own future"
+        )
+    if start is None and model is None:
+        raise BadSetting("engine.start: missing; no model of the registry forecasts that would say where its training data end")
+    start = start or (None if model is None else model.data_end)
+    stop = engine.stop
+    if stop is None:
+        series = CandleStore(engine.store).read(engine.symbol, Timeframe(engine.timeframe))
+        stop = to_datetime(series.close_times[-1]) + series.timeframe.duration
+    setup = ReplaySetup.model_validate({**dict(engine), "start": start, "stop": stop})
+    setup.candles()
+    return setup
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -254,33 +341,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(settings: TradeJob) -> int:
     console = new_console()
-    setup = settings.setup()
+    engine = settings.settings()
+    starts = not (settings.attach or settings.stop or settings.kill_switch)
+    if starts:
+        require_unused(engine.broker_file)
     with _cluster(settings) as dashboard_url:
         if settings.kill_switch is not None:
-            throw_kill_switch(setup.account, settings.kill_switch)
+            throw_kill_switch(engine.account, settings.kill_switch)
             console.print(
-                f"kill switch of account {setup.account!r}: {settings.kill_switch.value} (cluster at {_cluster_address()})"
+                f"kill switch of account {engine.account!r}: {settings.kill_switch.value} (cluster at {_cluster_address()})"
             )
             return 0
         if settings.stop:
-            stop(setup.account)
-            console.print(f"engine of account {setup.account!r} stopped; what is open stays open, protected at the broker")
+            stop(engine.account)
+            console.print(f"engine of account {engine.account!r} stopped; what is open stays open, protected at the broker")
             return 0
-        needs_service = setup.trading.use_ldm4ts and not settings.attach and not is_running(setup.application)
-        service = (
-            served(
-                settings.serve_config,
-                args=service_args(setup),
-                port=settings.port,
-                dashboard_url=dashboard_url,
-                timeout_s=_SERVE_TIMEOUT_S,
-            )
-            if needs_service
-            else nullcontext()
-        )
-        with service:
-            status = replay(setup, attach=settings.attach)
-    ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
+        status = attach(engine.account) if settings.attach else _trade(settings, engine, dashboard_url)
+    ledger = SqlLedger(open_database(engine.database_url), engine_id=engine.account)
     equity = ledger.equity_curve()
     console.print(
         f"{status['state']} at {status['last_candle']}: {status['candles_done']} candles, {status['forecasts_missed']} forecasts "
@@ -288,6 +365,23 @@ def _report(settings: TradeJob) -> int:
         f"equity {equity[-1].equity if equity else '—'}"
     )
     return 0
+
+
+def _trade(settings: TradeJob, engine: TradeSettings, dashboard_url: str) -> EngineStatus:
+    """Replay with the service that runs, or with one deployed for the length of the replay; without LDM4TS with none."""
+    if not engine.trading.use_ldm4ts:
+        return replay(replay_setup(engine, None))
+    if is_running(engine.application):
+        return replay(replay_setup(engine, ServeForecasts(engine.application).describe().model_version))
+    setup = replay_setup(engine, model_to_serve(engine).model_version)
+    with served(
+        settings.serve_config,
+        args={"model_folder": str(model_folder(engine))},
+        port=settings.port,
+        dashboard_url=dashboard_url,
+        timeout_s=_SERVE_TIMEOUT_S,
+    ):
+        return replay(setup)
 
 
 if __name__ == "__main__":

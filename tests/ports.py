@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import socket
+
+_BELOW_EPHEMERAL = range(20_000, 32_000)  # Linux hands out others by itself: Ray would take one of those before it is used
 
 
 def free_port() -> int:
     """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(_BELOW_EPHEMERAL)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # taken: another
+            return port

@@ -95,7 +95,9 @@ def upgrade() -> None:
         sa.Column("direction_right", sa.Boolean(), nullable=True),
         sa.Column("resolved_at", types.UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_ldm4ts_predictions"),
-        sa.UniqueConstraint("symbol", "timeframe", "made_at", "horizon_minutes", "model_version", name="uq_ldm4ts_predictions"),
+        sa.UniqueConstraint(
+            "symbol", "timeframe", "made_at", "horizon_minutes", "model_version", "num_samples", name="uq_ldm4ts_predictions"
+        ),
     )
     op.create_index("ix_ldm4ts_predictions_made_at", "ldm4ts_predictions", ["made_at"])
     op.create_index("ix_ldm4ts_predictions_model_version", "ldm4ts_predictions", ["model_version", "made_at"])

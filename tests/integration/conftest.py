@@ -66,7 +66,7 @@ def service_url(dashboard_url: str, model_folder: Path) -> Iterator[str]:
         args={"model_folder": str(model_folder)},
         port=free_port(),
         dashboard_url=dashboard_url,
-        timeout_s=180.0,
+        timeout_s=600.0,
     ) as url:
         yield url
 

@@ -15,6 +15,7 @@ from ray.serve.config import HTTPOptions
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.errors import BadSetup
+from tests.http import wait_until_healthy
 from tests.ports import free_port
 
 
@@ -34,9 +35,9 @@ def main(model_folder: str, metrics_database_url: str) -> None:
     seen: dict[str, object] = {"port": port}
     with ray_session(num_cpus=4) as dashboard_url:
         serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host="0.0.0.0", port=port))  # noqa: S104
-        with served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=120.0) as url:
+        with served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=600.0) as url:
             seen["url"] = url
-            seen["health"] = httpx.get(f"{url}/healthz", trust_env=False, timeout=30.0).json()["status"]
+            seen["health"] = wait_until_healthy(url)["status"]
             window = {
                 "symbol": "EURUSD",
                 "timeframe": "1h",
@@ -44,12 +45,12 @@ def main(model_folder: str, metrics_database_url: str) -> None:
                     {"time": 1_500_001_200 + 3600 * hour, "open": 1.1, "high": 1.1, "low": 1.1, "close": 1.1} for hour in range(100)
                 ],
             }
-            seen["forecast"] = httpx.post(f"{url}/v1/forecast", json=window, trust_env=False, timeout=60.0).status_code
+            seen["forecast"] = httpx.post(f"{url}/v1/forecast", json=window, trust_env=False, timeout=600.0).status_code
             handle = serve.run(Stranger.bind(), name="stranger", route_prefix="/stranger")
         seen["left"] = sorted(serve.status().applications)
         seen["stranger"] = handle.remote().result(timeout_s=30.0)
         try:
-            with served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=120.0):
+            with served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=600.0):
                 seen["refusal"] = None
         except BadSetup as error:
             seen["refusal"] = str(error)

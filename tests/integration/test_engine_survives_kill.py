@@ -16,7 +16,7 @@ from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.errors import BadSetup, MustStop
+from fxcast.errors import BadSetup
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from jobs.trade import follow, replay
 
@@ -81,7 +81,7 @@ def _replay_with_kills(setup: ReplaySetup) -> list[int]:
 
     def kill_in_time(status: EngineStatus) -> None:
         nonlocal killed_at
-        if status["state"] != "running":
+        if status["state"] not in {"running", "finished"}:
             return
         if status["pid"] not in pids:
             assert status["candles_done"] >= killed_at, "a restarted engine goes on where the killed one was"
@@ -143,6 +143,6 @@ def test_engine_refuses_a_service_that_has_another_model_than_its_checkpoint_pat
     index = other / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "model_version": "newer"}))
     wanting = setup.trading.model_copy(update={"ldm4ts_checkpoint_path": other})
-    with pytest.raises(MustStop, match=r"BadSetting: ldm4ts_checkpoint_path: .* model 'newer', .* answers with model 'random'"):
+    with pytest.raises(BadSetup, match=r"BadSetting: ldm4ts_checkpoint_path: .* model 'newer', .* answers with model 'random'"):
         replay(setup.model_copy(update={"trading": wanting}))
     assert SqlLedger(open_database(setup.database_url), engine_id="calm").orders() == ()

@@ -71,6 +71,10 @@ def prediction(
     )
 
 
+def resolve(engine: Engine, candles: CandleSeries) -> int:
+    return resolve_outcomes(engine, candles, spread=0.0002)
+
+
 def save_predictions(engine: Engine, predictions: list[LDM4TSPrediction]) -> None:
     with writing(engine).begin() as connection:
         for each in predictions:
@@ -85,7 +89,7 @@ def rows(engine: Engine) -> list[PredictionRow]:
 def test_the_outcome_is_the_close_that_many_candles_after_the_last_known_one(database: Engine) -> None:
     save_predictions(database, [prediction(mean=1.11, price=1.10, samples=(1.10, 1.12))])
 
-    assert resolve_outcomes(database, series([1.10, 1.09, 1.125, 1.50])) == 1
+    assert resolve(database, series([1.10, 1.09, 1.125, 1.50])) == 1
 
     (found,) = resolved_forecasts(database)
     assert found.actual_price == 1.125
@@ -103,7 +107,7 @@ def test_the_outcome_is_the_close_that_many_candles_after_the_last_known_one(dat
 def test_an_outcome_below_the_mean_has_a_negative_error(database: Engine) -> None:
     save_predictions(database, [prediction(mean=1.11, price=1.10)])
 
-    resolve_outcomes(database, series([1.10, 1.10, 1.05]))
+    resolve(database, series([1.10, 1.10, 1.05]))
 
     (row,) = rows(database)
     assert row.error == pytest.approx(-0.06)
@@ -112,11 +116,13 @@ def test_an_outcome_below_the_mean_has_a_negative_error(database: Engine) -> Non
     assert row.direction_right is False
 
 
-@pytest.mark.parametrize(("mean", "outcome"), [(1.10, 1.12), (1.11, 1.10)])
-def test_direction_is_unknown_when_the_forecast_or_the_market_did_not_move(database: Engine, mean: float, outcome: float) -> None:
+@pytest.mark.parametrize(("mean", "outcome"), [(1.10, 1.12), (1.10009, 1.12), (1.09991, 1.12), (1.11, 1.10)])
+def test_direction_is_unknown_when_the_mean_is_within_the_spread_or_the_market_did_not_move(
+    database: Engine, mean: float, outcome: float
+) -> None:
     save_predictions(database, [prediction(mean=mean, price=1.10)])
 
-    resolve_outcomes(database, series([1.10, 1.10, outcome]))
+    resolve(database, series([1.10, 1.10, outcome]))
 
     assert [found.direction_right for found in resolved_forecasts(database)] == [None]
 
@@ -124,7 +130,7 @@ def test_direction_is_unknown_when_the_forecast_or_the_market_did_not_move(datab
 def test_a_forecast_over_the_weekend_is_measured_in_candles(database: Engine) -> None:
     save_predictions(database, [prediction()])
 
-    resolve_outcomes(database, series([1.10, 1.12, 1.13, 1.14], hours=[0, 1, 50, 51]))
+    resolve(database, series([1.10, 1.12, 1.13, 1.14], hours=[0, 1, 50, 51]))
 
     (found,) = resolved_forecasts(database)
     assert found.actual_price == 1.13
@@ -134,18 +140,18 @@ def test_a_forecast_over_the_weekend_is_measured_in_candles(database: Engine) ->
 def test_only_horizons_whose_candle_exists_are_resolved_and_the_rest_later(database: Engine) -> None:
     save_predictions(database, [prediction(horizons=(60, 120, 180))])
 
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.12])) == 2
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.12])) == 0
+    assert resolve(database, series([1.10, 1.11, 1.12])) == 2
+    assert resolve(database, series([1.10, 1.11, 1.12])) == 0
     assert [row.actual_price for row in rows(database)] == [1.11, 1.12, None]
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.12, 1.13])) == 1
+    assert resolve(database, series([1.10, 1.11, 1.12, 1.13])) == 1
     assert [found.actual_price for found in resolved_forecasts(database)] == [1.11, 1.12, 1.13]
 
 
 def test_an_outcome_is_not_rewritten_by_other_candles(database: Engine) -> None:
     save_predictions(database, [prediction()])
-    resolve_outcomes(database, series([1.10, 1.11, 1.12]))
+    resolve(database, series([1.10, 1.11, 1.12]))
 
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.99])) == 0
+    assert resolve(database, series([1.10, 1.11, 1.99])) == 0
 
     assert [found.actual_price for found in resolved_forecasts(database)] == [1.12]
 
@@ -166,7 +172,7 @@ def test_another_writer_between_reading_and_writing_does_not_break_it(database: 
                 other.close()
 
     event.listen(database, "after_cursor_execute", write_elsewhere)
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.12])) == 1
+    assert resolve(database, series([1.10, 1.11, 1.12])) == 1
     event.remove(database, "after_cursor_execute", write_elsewhere)
 
     assert interrupted == ["database is locked"]
@@ -176,28 +182,34 @@ def test_another_writer_between_reading_and_writing_does_not_break_it(database: 
 def test_a_forecast_whose_own_candle_is_not_in_the_series_stays_open(database: Engine) -> None:
     save_predictions(database, [prediction(made_at=START + timedelta(hours=2))])
 
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.12, 1.13], hours=[0, 2, 3, 4])) == 0
+    assert resolve(database, series([1.10, 1.11, 1.12, 1.13], hours=[0, 2, 3, 4])) == 0
 
 
 def test_candles_of_another_pair_resolve_nothing(database: Engine) -> None:
     save_predictions(database, [prediction()])
 
-    assert resolve_outcomes(database, series([1.10, 1.11, 1.12], symbol="GBPUSD")) == 0
+    assert resolve(database, series([1.10, 1.11, 1.12], symbol="GBPUSD")) == 0
 
 
 def test_an_empty_series_resolves_nothing(database: Engine) -> None:
     save_predictions(database, [prediction()])
 
-    assert resolve_outcomes(database, series([1.10]).slice(0, 0)) == 0
+    assert resolve(database, series([1.10]).slice(0, 0)) == 0
 
 
 def test_the_same_forecast_stored_again_keeps_its_outcome(database: Engine) -> None:
     save_predictions(database, [prediction()])
-    resolve_outcomes(database, series([1.10, 1.11, 1.12]))
+    resolve(database, series([1.10, 1.11, 1.12]))
 
     save_predictions(database, [prediction()])
 
     assert [row.actual_price for row in rows(database)] == [1.12]
+
+
+def test_another_number_of_samples_is_another_forecast(database: Engine) -> None:
+    save_predictions(database, [prediction(), replace(prediction(mean=1.12), num_samples=200)])
+
+    assert [(row.num_samples, row.mean) for row in rows(database)] == [(50, 1.11), (200, 1.12)]
 
 
 def test_forecasts_without_samples_store_null(database: Engine) -> None:
@@ -210,7 +222,7 @@ def test_forecasts_without_samples_store_null(database: Engine) -> None:
 
 def test_resolved_forecasts_can_be_limited_to_one_model(database: Engine) -> None:
     save_predictions(database, [prediction(model_version="m1"), prediction(model_version="m2", mean=1.13)])
-    resolve_outcomes(database, series([1.10, 1.11, 1.12]))
+    resolve(database, series([1.10, 1.11, 1.12]))
 
     assert [found.mean for found in resolved_forecasts(database, model_version="m2")] == [1.13]
     assert len(resolved_forecasts(database)) == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from fxcast.adapters.brokers import paper
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.domain.order import FillReason, OrderPurpose, OrderStatus, Side
 from fxcast.errors import BadSetup
@@ -72,6 +73,7 @@ def test_operation_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> 
         tell(broker, 2)  # would write a settled order and a fill before the book
     event.remove(Engine, "before_cursor_execute", fail)
     assert broker.book == before
+    broker.close()
     reopened = PaperBroker(path, CONFIG)
     assert reopened.book == before
     assert reopened.fills_since(0) == ()
@@ -96,6 +98,27 @@ def test_killed_process_leaves_every_finished_operation(tmp_path: Path) -> None:
     assert order is not None
     assert order.status is OrderStatus.FILLED
     assert [position.units for position in broker.positions()] == [Decimal(10_000)]
+
+
+def test_file_has_one_user_until_that_process_ends_however_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "paper.db"
+    program = (
+        "import sys; from pathlib import Path; from fxcast.adapters.brokers.paper import PaperBroker; "
+        "from tests.integration.test_paper_broker import CONFIG; broker = PaperBroker(Path(sys.argv[1]), CONFIG); "
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "open\n"
+        monkeypatch.setattr(paper, "_LOCK_TIMEOUT_S", 0.05)
+        for attempt in (lambda: PaperBroker(path, CONFIG), lambda: paper.require_unused(path)):
+            with pytest.raises(BadSetup, match=r"another engine trades the paper account in .*; attach to it with --attach"):
+                attempt()
+        user.kill()
+    paper.require_unused(path)
+    PaperBroker(path, CONFIG).close()
 
 
 def test_account_opened_with_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_serve_and_applications_of_others_stay_and_a_replica_leaves_its_minutes(
     url = f"sqlite:///{tmp_path / 'metrics.db'}"
     migrate(url)
     command = [sys.executable, "-m", "tests.integration.serve_beside_others", str(model_folder), url]
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=850, check=False)
     assert finished.returncode == 0, finished.stderr
     seen = json.loads(finished.stdout.splitlines()[-1])
 

@@ -22,7 +22,7 @@ def test_ingest_runs_as_a_submitted_job(dashboard_url: str, tmp_path: Path) -> N
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=850,
         check=False,
     )
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr

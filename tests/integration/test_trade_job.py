@@ -8,37 +8,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
 import ray
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError
 
 from actors.trading_engine import ENDED, EngineStatus, ReplaySetup, find_engine, start_engine
 from fxcast.adapters.storage.database import migrate
 from fxcast.cluster.local import REPOSITORY
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import to_datetime
 from fxcast.errors import BadSetup
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from fxcast.trading.state import KillSwitch
 from jobs.entry import INTERRUPTED, REFUSED
 from jobs.trade import stop, throw_kill_switch
+from tests.factories import make_series
 
 _FIRST = 1000
 
 
 @pytest.fixture(scope="module")
-def running(
-    dashboard_url: str, store: Path, series: CandleSeries, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ReplaySetup]:
-    """The setup of an engine that runs for longer than these tests take."""
+def running(dashboard_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplaySetup]:
+    """The setup of an engine that runs for longer than these tests take: seven years of candles are half an hour."""
     assert dashboard_url
     folder = tmp_path_factory.mktemp("running")
+    series = make_series(bars=60_000, range_width=0.0003)
+    CandleStore(folder / "store").append(series)
     migrate(f"sqlite:///{folder / 'ledger.db'}")
     setup = ReplaySetup(
         account="running",
-        store=str(store),
+        store=str(folder / "store"),
         database_url=f"sqlite:///{folder / 'ledger.db'}",
         broker_file=folder / "broker.db",
         start=to_datetime(series.close_times[_FIRST]),
@@ -47,7 +48,7 @@ def running(
         market=PaperMarketConfig(candle_side=CandleSide.ASK),
     )
     engine = start_engine(setup)
-    _wait_until(lambda: _status("running")["state"] == "running")
+    _wait_until_running("running")
     yield setup
     if find_engine("running") is not None:
         ray.kill(engine, no_restart=True)
@@ -55,10 +56,21 @@ def running(
 
 def _wait_until(fact: object) -> None:
     assert callable(fact)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not fact():
         assert time.monotonic() < deadline
         time.sleep(0.1)  # between looks at another process
+
+
+def _wait_until_running(account: str, *, other_than: int = 0) -> None:
+    def runs() -> bool:
+        try:
+            status = _status(account)
+        except (ActorUnavailableError, GetTimeoutError):
+            return False
+        return status["pid"] != other_than and status["state"] == "running"
+
+    _wait_until(runs)
 
 
 def _status(account: str) -> EngineStatus:
@@ -96,7 +108,7 @@ def test_interrupted_attachment_leaves_the_engine_running(running: ReplaySetup) 
     assert before["state"] not in ENDED, "the engine outlasts the attachment"
 
     job.send_signal(signal.SIGINT)
-    _, errors = job.communicate(timeout=60)
+    _, errors = job.communicate(timeout=300)
 
     assert job.returncode == INTERRUPTED, errors
     after = _status(running.account)
@@ -104,7 +116,7 @@ def test_interrupted_attachment_leaves_the_engine_running(running: ReplaySetup) 
 
 
 def test_kill_switch_is_thrown_from_the_command_line(running: ReplaySetup) -> None:
-    output, errors = (job := _job(running, "--kill-switch", "reducing")).communicate(timeout=120)
+    output, errors = (job := _job(running, "--kill-switch", "reducing")).communicate(timeout=600)
     assert job.returncode == 0, errors
     assert "kill switch of account 'running': reducing" in output
     assert _status(running.account)["kill_switch"] == "reducing"
@@ -117,14 +129,7 @@ def test_kill_switch_survives_the_engines_process(running: ReplaySetup) -> None:
 
     os.kill(killed["pid"], signal.SIGKILL)
 
-    def restarted() -> bool:
-        try:
-            status = _status(running.account)
-        except ActorUnavailableError:
-            return False
-        return status["pid"] != killed["pid"] and status["state"] == "running"
-
-    _wait_until(restarted)
+    _wait_until_running(running.account, other_than=killed["pid"])
     assert _status(running.account)["kill_switch"] == "halted"
 
 
@@ -137,6 +142,6 @@ def test_stop_takes_the_engine_down_and_a_second_one_says_that_there_is_none(run
 
 def test_kill_switch_of_an_account_without_an_engine_is_refused(running: ReplaySetup) -> None:
     nobody = running.model_copy(update={"account": "nobody"})
-    _, errors = (job := _job(nobody, "--kill-switch", "halted")).communicate(timeout=120)
+    _, errors = (job := _job(nobody, "--kill-switch", "halted")).communicate(timeout=600)
     assert job.returncode == REFUSED
     assert errors.startswith("error: no engine runs for account 'nobody'")

@@ -102,8 +102,9 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_truncated_weights_are_refused(folder: Path, part: str) -> None:
     weights = folder / part / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(BadModelFolder, match=f"component '{part}' can't be loaded"):
-        from_pretrained(folder)
+    for look in (check_folder, from_pretrained):
+        with pytest.raises(BadModelFolder, match=f"component '{part}' can't be loaded"):
+            look(folder)
 
 
 def test_weights_that_are_not_there_are_never_replaced_by_random_ones(folder: Path) -> None:
@@ -173,10 +174,20 @@ def test_an_autoencoder_loads_from_its_folder_frozen(saved: Path) -> None:
 
 
 def test_an_autoencoder_that_is_not_there_or_broken_is_refused(folder: Path) -> None:
-    with pytest.raises(BadModelFolder, match="no autoencoder can be loaded"):
+    with pytest.raises(BadModelFolder, match="the autoencoder can't be loaded"):
         load_autoencoder(folder / "nowhere")
     (folder / "vae" / WEIGHTS).write_bytes(b"not weights")
-    with pytest.raises(BadModelFolder, match="no autoencoder can be loaded"):
+    with pytest.raises(BadModelFolder, match="the autoencoder can't be loaded"):
+        load_autoencoder(folder / "vae")
+
+
+def test_an_autoencoder_without_some_of_its_weights_is_refused(folder: Path) -> None:
+    path = folder / "vae" / WEIGHTS
+    weights = {name: value for name, value in load_file(path).items() if not name.startswith("decoder.conv_out")}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(
+        BadModelFolder, match=r"the autoencoder lacks the weights decoder\.conv_out\.bias, decoder\.conv_out\.weight"
+    ):
         load_autoencoder(folder / "vae")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
 
@@ -17,27 +18,30 @@ from actors.trading_engine import ENDED, EngineShell, EngineStatus, ReplaySetup
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import absolute_database_url, migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.registry import RegisteredModel, register_model, registered_model
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.portfolio import Account
-from fxcast.errors import BadSetting, BadSetup, ForecastUnavailable, MustStop, Unavailable
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, ForecastUnavailable, MustStop, Unavailable
 from fxcast.models.folder import save_pretrained
 from fxcast.serving.schemas import Health
 from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.state import KillSwitch
-from jobs.trade import TradeJob, service_args, watch
+from jobs.trade import TradeJob, TradeSettings, model_folder, model_to_serve, replay_setup, watch
 from tests.factories import make_prediction, make_series
 from tests.model_factories import make_pipeline
 
 PERIOD = ("--engine.start", "2017-03-20T00:00:00Z", "--engine.stop", "2017-03-22T00:00:00Z")
 
 
-def make_status(state: str = "running", *, done: int = 0, problem: str = "") -> EngineStatus:
+def make_status(state: str = "running", *, done: int = 0, problem: str = "", refused: bool = False) -> EngineStatus:
     return EngineStatus(
         pid=1,
         state=state,
         problem=problem,
+        refused=refused,
         candles_done=done,
         candles_total=10,
         last_candle="",
@@ -95,24 +99,26 @@ def test_an_engine_that_is_gone_ends_the_watch_with_what_to_do() -> None:
         watch(looking(make_status(), ActorDiedError()), lambda _: None, poll_s=0.0)
 
 
-def test_a_failed_engine_ends_the_watch_with_its_problem() -> None:
-    with pytest.raises(MustStop, match="the engine failed: BadSetting: no"):
-        watch(looking(make_status("failed", problem="BadSetting: no")), lambda _: None, poll_s=0.0)
+@pytest.mark.parametrize(("refused", "error"), [(True, BadSetup), (False, MustStop)])
+def test_a_failed_engine_ends_the_watch_with_its_problem(refused: bool, error: type[Exception]) -> None:
+    failed = make_status("failed", problem="BadSetting: no", refused=refused)
+    with pytest.raises(error, match="the engine failed: BadSetting: no"):
+        watch(looking(failed), lambda _: None, poll_s=0.0)
 
 
 def test_store_and_database_of_the_environment_fill_the_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FXCAST_DATABASE_URL", f"sqlite:///{tmp_path / 'mine.db'}")
     monkeypatch.setenv("FXCAST_STORE", str(tmp_path / "candles"))
-    setup = TradeJob.parse(PERIOD).setup()
+    setup = TradeJob.parse(PERIOD).settings()
     assert setup.database_url == f"sqlite:///{tmp_path / 'mine.db'}"
     assert setup.store == str(tmp_path / "candles")
 
 
 def test_store_given_twice_and_differently_is_refused() -> None:
     with pytest.raises(BadSetting, match=r"store and engine.store differ; give one of them \(FXCAST_STORE sets the first\)"):
-        TradeJob.parse([*PERIOD, "--store", "here", "--engine.store", "there"]).setup()
-    assert TradeJob.parse([*PERIOD, "--store", "/here", "--engine.store", "/here"]).setup().store == "/here"
-    assert TradeJob.parse([*PERIOD, "--engine.store", "/there"]).setup().store == "/there"
+        TradeJob.parse([*PERIOD, "--store", "here", "--engine.store", "there"]).settings()
+    assert TradeJob.parse([*PERIOD, "--store", "/here", "--engine.store", "/here"]).settings().store == "/here"
+    assert TradeJob.parse([*PERIOD, "--engine.store", "/there"]).settings().store == "/there"
 
 
 def test_kill_switch_is_one_of_three() -> None:
@@ -123,22 +129,88 @@ def test_kill_switch_is_one_of_three() -> None:
 
 def test_each_account_has_a_broker_file_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    setup = TradeJob.parse([*PERIOD, "--engine.account", "second"]).setup()
+    setup = TradeJob.parse([*PERIOD, "--engine.account", "second"]).settings()
     assert setup.broker_file == tmp_path / "runs" / "paper_broker_second.db"
 
 
 def test_checkpoint_path_is_made_absolute_and_is_what_the_service_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    setup = TradeJob.parse([*PERIOD, "--engine.trading.ldm4ts-checkpoint-path", "models/mine"]).setup()
+    setup = TradeJob.parse([*PERIOD, "--engine.trading.ldm4ts-checkpoint-path", "models/mine"]).settings()
     assert setup.trading.ldm4ts_checkpoint_path == tmp_path / "models" / "mine"
-    assert service_args(setup) == {"model_folder": str(tmp_path / "models" / "mine")}
+    assert model_folder(setup) == tmp_path / "models" / "mine"
 
 
 def test_without_a_model_the_job_refuses_before_the_service_is_deployed(tmp_path: Path) -> None:
     database_url = f"sqlite:///{tmp_path / 'ledger.db'}"
     migrate(database_url)
     with pytest.raises(BadSetup, match=r"no model is active for EURUSD 1h; train one with python -m jobs.train"):
-        service_args(TradeJob.parse([*PERIOD, "--database-url", database_url]).setup())
+        model_to_serve(TradeJob.parse([*PERIOD, "--database-url", database_url]).settings())
+
+
+def test_incomplete_model_and_unknown_horizons_are_refused_before_the_service_is_deployed(tmp_path: Path) -> None:
+    settings = TradeJob.parse([*PERIOD, "--engine.trading.ldm4ts-checkpoint-path", str(tmp_path / "mine")]).settings()
+    with pytest.raises(BadModelFolder, match="there is no such folder"):
+        model_to_serve(settings)
+    save_pretrained(replace(make_pipeline(), model_version="mine"), tmp_path / "mine", card="", fxcast_version="0")
+    with pytest.raises(BadSetting, match=r"ldm4ts_horizons: found \[15, 60\]; allowed: those of model mine, \[240, 960, 3840\]"):
+        model_to_serve(settings)
+    (tmp_path / "mine" / "card.md").unlink()
+    with pytest.raises(BadModelFolder, match=r"incomplete, missing card\.md"):
+        model_to_serve(settings)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> TradeSettings:
+    """Settings without a period, a store of 600 hourly candles, and a registry whose model has seen the first 400."""
+    setup = make_setup(tmp_path)
+    series = CandleStore(setup.store).read("EURUSD", Timeframe("1h"))
+    seen = (to_datetime(series.open_times[0]), to_datetime(series.close_times[399]))
+    model = RegisteredModel(
+        version="mine",
+        preset="tiny",
+        symbol="EURUSD",
+        timeframe="1h",
+        folder=tmp_path / "mine",
+        config={},
+        data_hash="",
+        data_start=seen[0],
+        data_end=seen[1],
+        metrics={},
+    )
+    register_model(open_database(setup.database_url), model)
+    return TradeSettings.model_validate({"store": setup.store, "database_url": setup.database_url})
+
+
+def test_replay_begins_where_the_model_has_seen_no_candle_and_ends_with_the_store(trained: TradeSettings) -> None:
+    series, first, end = replay_setup(trained, "mine").candles()
+    assert (first, end) == (399, 600)  # the candle at whose close the training data end has no outcome in them
+    assert len(series) == 600
+
+
+def test_replay_of_the_training_period_is_refused(trained: TradeSettings) -> None:
+    inside = trained.model_copy(update={"start": registered_end(trained) - timedelta(hours=1)})
+    with pytest.raises(BadSetting, match=r"engine.start: found .*; allowed: .* or later, for model mine was trained"):
+        replay_setup(inside, "mine")
+    assert replay_setup(inside, None).start == inside.start  # without the model nothing was seen
+    assert replay_setup(inside.model_copy(update={"start": registered_end(trained)}), "mine")
+
+
+def registered_end(settings: TradeSettings) -> datetime:
+    model = registered_model(open_database(settings.database_url), "mine")
+    assert model is not None
+    return model.data_end
+
+
+def test_replay_without_a_start_that_anything_could_tell_is_refused(trained: TradeSettings) -> None:
+    for version in (None, "of another registry"):
+        with pytest.raises(BadSetting, match=r"engine\.start: missing"):
+            replay_setup(trained, version)
+
+
+def test_replay_of_a_period_without_candles_names_those_that_there_are(trained: TradeSettings) -> None:
+    elsewhere = trained.model_copy(update={"start": datetime(2030, 1, 1, tzinfo=UTC), "stop": datetime(2031, 1, 1, tzinfo=UTC)})
+    with pytest.raises(BadCandles, match=r"none of EURUSD 1h from 2030-.* to 2031-.*; the store holds 20\d\d-\d\d-\d\d to"):
+        replay_setup(elsewhere, "mine")
 
 
 def test_database_url_that_cannot_be_read_is_refused_without_its_password() -> None:

@@ -178,11 +178,12 @@ def _run_trainer(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
 
 
 def _relay(queue: Queue, progress: Callable[[str, int, int], None], finished: threading.Event) -> None:
-    while not finished.is_set():
+    while True:
         try:
             progress(*queue.get(timeout=0.5))
         except (Empty, LocalEmpty):
-            continue
+            if finished.is_set():  # looked at only now: what the workers said last is shown too
+                return
 
 
 def _own_error(error: ray.train.TrainingFailedError) -> FxcastError | None:

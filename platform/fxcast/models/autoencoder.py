@@ -13,7 +13,7 @@ from torch import FloatTensor, Tensor
 
 from fxcast.errors import BadModelFolder
 from fxcast.models.config import LDM4TSConfig
-from fxcast.models.frozen import frozen
+from fxcast.models.frozen import load_frozen
 
 # Weights that this project trained with `python -m jobs.train_vae` and ships.
 SHIPPED_TINY_VAE = Path(__file__).parent / "weights" / "tiny_vae"
@@ -42,13 +42,12 @@ def load_autoencoder(source: str | Path) -> AutoencoderKL:
     """Load a frozen autoencoder from a folder or a hub name.
 
     Raises:
-        BadModelFolder: If it can't be loaded.
+        BadModelFolder: If it can't be loaded, or weights are missing.
     """
     try:
-        vae = AutoencoderKL.from_pretrained(str(source), use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BadModelFolder(str(source), f"no autoencoder can be loaded: {error}") from error
-    return frozen(vae)
+        return load_frozen(AutoencoderKL, source)
+    except ValueError as error:
+        raise BadModelFolder(str(source), f"the autoencoder {error}") from error
 
 
 def check_autoencoder(vae: AutoencoderKL, config: LDM4TSConfig, source: str | Path) -> None:

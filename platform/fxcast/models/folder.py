@@ -11,23 +11,25 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
 
 from fxcast.config import Settings, explain
 from fxcast.errors import BadModelFolder
 from fxcast.models.calibration import Calibration
 from fxcast.models.conditioning import CandleConditioner
 from fxcast.models.config import LDM4TSConfig, Preset
-from fxcast.models.frozen import frozen
+from fxcast.models.frozen import load_frozen
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.temporal_fusion import TemporalFusion
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_PARTS = ("vae", "unet", "conditioner", "temporal_fusion")
 _FILES = (
     "model_index.json",
     "calibration.json",
     "card.md",
     "scheduler/scheduler_config.json",
-    *(f"{part}/{name}" for part in ("vae", "unet", "conditioner", "temporal_fusion") for name in ("config.json", _WEIGHTS)),
+    *(f"{part}/{name}" for part in _PARTS for name in ("config.json", _WEIGHTS)),
 )
 
 
@@ -55,7 +57,7 @@ def save_pretrained(pipeline: LDM4TSPipeline, folder: Path, *, card: str, fxcast
 
 
 def check_folder(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> ModelIndex:
-    """Check a model folder without loading its weights.
+    """Check a model folder without loading its weights; that those are whole is checked too.
 
     Raises:
         BadModelFolder: If it is missing, incomplete or unreadable, or of another preset or timeframe.
@@ -65,6 +67,12 @@ def check_folder(folder: Path, *, preset: Preset | None = None, timeframe: str |
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise BadModelFolder(str(folder), f"incomplete, missing {', '.join(missing)}")
+    for part in _PARTS:
+        try:
+            with safe_open(folder / part / _WEIGHTS, framework="pt"):
+                pass  # opening reads the header, and compares it with the file's length
+        except SafetensorError as error:
+            raise BadModelFolder(str(folder), f"component {part!r} can't be loaded: {error}") from error
     index = _read_json(folder, "model_index.json", ModelIndex)
     if preset is not None and index.config.preset != preset:
         raise BadModelFolder(str(folder), f"is of preset {index.config.preset!r}, expected {preset!r}")
@@ -101,15 +109,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 def _module(folder: Path, name: str, kind: type[ModuleT]) -> ModuleT:
     try:
-        module, loading = cast(
-            "tuple[ModuleT, dict[str, list[str]]]",
-            kind.from_pretrained(folder / name, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True),
-        )
-    except Exception as error:  # diffusers and safetensors raise many kinds; all of them mean a broken folder
-        raise BadModelFolder(str(folder), f"component {name!r} can't be loaded: {error}") from error
-    if loading["missing_keys"]:  # diffusers would go on with random numbers in their place
-        raise BadModelFolder(str(folder), f"component {name!r} lacks the weights {', '.join(sorted(loading['missing_keys']))}")
-    return frozen(module)
+        return load_frozen(kind, folder / name)
+    except ValueError as error:
+        raise BadModelFolder(str(folder), f"component {name!r} {error}") from error
 
 
 def _scheduler(folder: Path) -> DPMSolverMultistepScheduler:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from typing import TypeVar
+from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+ModelT = TypeVar("ModelT", bound=ModelMixin)
+
+
+def load_frozen(kind: type[ModelT], source: str | Path) -> ModelT:
+    """Load a module from safetensors in a folder, or of a hub name, and freeze it.
+
+    Raises:
+        ValueError: If it can't be loaded, or weights are missing: diffusers would go on with random numbers in their place.
+    """
+    try:
+        module, loading = cast(
+            "tuple[ModelT, dict[str, list[str]]]",
+            kind.from_pretrained(str(source), use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True),
+        )
+    except Exception as error:  # diffusers and safetensors raise many kinds; all of them mean a broken folder
+        raise ValueError(f"can't be loaded: {error}") from error
+    if loading["missing_keys"]:
+        raise ValueError(f"lacks the weights {', '.join(sorted(loading['missing_keys']))}")
+    return frozen(module)
 
 
 def frozen(module: ModuleT) -> ModuleT:

@@ -42,7 +42,15 @@ def refused(status: int, title: str, errors: Sequence[FieldProblem]) -> Response
 
 
 async def _on_invalid(_: Request, error: RequestValidationError) -> Response:
-    return refused(422, "The request was refused", [_field_problem(found) for found in error.errors()])
+    found = error.errors()
+    # pydantic leaves wrong items out of a list before it counts them, and then finds too few: what encloses another error is no
+    # error of its own.
+    inner = [each for each in found if not any(_encloses(each["loc"], other["loc"]) for other in found)]
+    return refused(422, "The request was refused", [_field_problem(each) for each in inner])
+
+
+def _encloses(loc: Sequence[object], other: Sequence[object]) -> bool:
+    return len(loc) < len(other) and list(other[: len(loc)]) == list(loc)
 
 
 async def _on_refused(_: Request, error: BadRequest | BadCandles) -> Response:

@@ -24,7 +24,7 @@ from fxcast.serving.schemas import Health
 DEPLOYMENT = "LDM4TSInferenceService"
 APPLICATION = "fxcast"
 
-_FLUSH_TIMEOUT_S = 5.0  # inside graceful_shutdown_timeout_s
+_FLUSH_TIMEOUT_S = 10.0  # inside graceful_shutdown_timeout_s
 
 
 @serve.deployment(name=DEPLOYMENT)

@@ -24,9 +24,10 @@ def calibrate(
     """Return the pipeline with a calibration fitted on validation windows.
 
     Args:
-        validation: All windows of the validation period, in time order; the same on every worker.
+        validation: All windows of the validation period; the same on every worker.
         fitted_on: The period in words, kept in `calibration.json`.
     """
+    validation = validation.take(np.argsort(validation.open_times[:, -1], kind="stable"))  # of several symbols, all in time order
     chosen = np.unique(np.linspace(0, len(validation) - 1, min(training.calibration_windows, len(validation))).astype(np.int64))
     mine = chosen[rank() :: world_size()]
     sampled: list[FloatArray] = []

@@ -41,7 +41,7 @@ def train_ldm4ts(
     Args:
         pipeline: Untrained, on this worker's device.
         train: All training windows; this worker takes its share, and their mirror images.
-        validation: All validation windows, in time order; for early stopping and calibration.
+        validation: All validation windows; for early stopping and calibration.
         fitted_on: The validation period in words.
         resume_from: Folder of a checkpoint of the same run.
     """
@@ -60,7 +60,7 @@ def train_ldm4ts(
         "best_step": denoiser.best_step,
         "stopped_by": denoiser.stopped_by,
         "fusion_path_sigma": path_error,
-        "train_windows": len(train),
+        "train_windows": -(-len(train) // stride),  # each also as its mirror image
         "validation_windows": len(validation),
     }
     for horizon in calibrated.calibration.horizons:

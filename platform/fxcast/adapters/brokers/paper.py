@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -9,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
+from filelock import FileLock, Timeout
 from sqlalchemy import (
     Column,
     Connection,
@@ -61,6 +63,8 @@ _FILLS = Table(
     Column("filled_at", String, nullable=False),
 )
 
+_LOCK_TIMEOUT_S = 10.0  # a killed engine may take a moment to be gone when its successor starts
+
 # Built once: SQLAlchemy compiles a statement that it knows no more than once.
 _SAVE_BOOK = update(_BOOK).values(content=bindparam("content"))
 
@@ -68,29 +72,32 @@ _SAVE_BOOK = update(_BOOK).values(content=bindparam("content"))
 class PaperBroker:
     """Implements `trading.ports.Broker` and `MarketObserver`; survives a kill at any point, as a real broker would.
 
-    One process writes to a file; what others wrote after it was opened is not seen.
+    A file has one user at a time: it is locked until `close`, or until the process ends, however it ends.
 
     Args:
         path: SQLite file, made if it is missing; None keeps the book in memory.
 
     Raises:
-        BadSetup: If the file is not a paper broker's, or its account was opened with other settings.
+        BadSetup: If the file is not a paper broker's, is in use, or its account was opened with other settings.
     """
 
     def __init__(self, path: Path | None, config: PaperMarketConfig) -> None:
-        self._engine = _open(path)
-        try:
-            with self._engine.begin() as connection:
-                _METADATA.create_all(connection)
-                self._book = _load(connection) or _create(connection, config)
-        except DatabaseError as error:
-            self._engine.dispose()
-            raise BadSetup(f"{path} is not the file of a paper broker: {error.orig}") from None
-        if self._book.config != config:
-            self._engine.dispose()
-            raise BadSetup(
-                f"the paper account in {path} was opened with {_difference(self._book.config, config)}; use another file"
-            )
+        with ExitStack() as opened:
+            if path is not None:
+                opened.callback(_lock(path).release)
+            self._engine = _open(path)
+            opened.callback(self._engine.dispose)
+            try:
+                with self._engine.begin() as connection:
+                    _METADATA.create_all(connection)
+                    self._book = _load(connection) or _create(connection, config)
+            except DatabaseError as error:
+                raise BadSetup(f"{path} is not the file of a paper broker: {error.orig}") from None
+            if self._book.config != config:
+                raise BadSetup(
+                    f"the paper account in {path} was opened with {_difference(self._book.config, config)}; use another file"
+                )
+            self._opened = opened.pop_all()
 
     @property
     def book(self) -> Book:
@@ -98,8 +105,8 @@ class PaperBroker:
         return self._book
 
     def close(self) -> None:
-        """Close the file."""
-        self._engine.dispose()
+        """Close the file, and let others use it."""
+        self._opened.close()
 
     def place_order(self, intent: OrderIntent) -> BrokerOrder:
         """Take an order, or reject it with a reason; the same client_order_id again returns the first one's state."""
@@ -147,9 +154,26 @@ class PaperBroker:
         self._book = book
 
 
+def require_unused(path: Path) -> None:
+    """Raise BadSetup if an engine, of whatever cluster on this machine, has a paper broker's file in use."""
+    _lock(path).release()
+
+
+def _lock(path: Path) -> FileLock:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=_LOCK_TIMEOUT_S)
+    except Timeout:
+        raise BadSetup(
+            f"another engine trades the paper account in {path}; attach to it with --attach, stop it with --stop, or choose "
+            "another engine.account"
+        ) from None
+    return lock
+
+
 def _open(path: Path | None) -> Engine:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(f"sqlite:///{path}")
     else:  # one connection, or every thread would get a database of its own
         engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})

@@ -16,7 +16,7 @@ from fxcast.adapters.storage.tables import InferenceMinuteRow, PredictionRow
 from fxcast.domain.candle import CandleSeries, TimeArray, to_datetime, to_datetime64
 from fxcast.domain.forecast import LDM4TSPrediction
 
-_PREDICTION_KEY = ("symbol", "timeframe", "made_at", "horizon_minutes", "model_version")
+_PREDICTION_KEY = ("symbol", "timeframe", "made_at", "horizon_minutes", "model_version", "num_samples")
 _MINUTE_KEY = ("minute", "model_version", "replica")
 
 
@@ -39,7 +39,7 @@ class ResolvedForecast:
     target_at: datetime
     actual_price: float
     inside_90: bool
-    direction_right: bool | None  # None when the forecast or the market did not move
+    direction_right: bool | None  # None when the forecast took no side, or the market did not move
 
 
 def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> None:
@@ -68,12 +68,16 @@ def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> N
         connection.execute(insert_into(connection, PredictionRow).on_conflict_do_nothing(index_elements=_PREDICTION_KEY), rows)
 
 
-def resolve_outcomes(engine: Engine, series: CandleSeries) -> int:
+def resolve_outcomes(engine: Engine, series: CandleSeries, *, spread: float) -> int:
     """Fill in what became of the forecasts whose outcome a series holds.
 
     The outcome is the close of the candle that many bars after the one that closed at `made_at`, in this series: the
     market's open time, not the clock. Forecasts whose candle or whose outcome is not in the series stay open. The series
     must have no holes of its own: a candle that is missing from it moves the outcome.
+
+    Args:
+        spread: In quote currency; a mean within half of it around the price takes no side. (Without it a forecast of a
+            driftless walk would always be bullish: the mean of a log-normal law lies above its median.)
 
     Returns:
         How many forecasts were resolved.
@@ -110,7 +114,7 @@ def resolve_outcomes(engine: Engine, series: CandleSeries) -> int:
                         "error": actual - row.mean,
                         "absolute_error": abs(actual - row.mean),
                         "inside_90": row.q05 <= actual <= row.q95,
-                        "direction_right": _direction_right(row.mean - row.price, actual - row.price),
+                        "direction_right": _direction_right(row.mean - row.price, actual - row.price, spread),
                         "resolved_at": resolved_at,
                     }
                 )
@@ -184,8 +188,8 @@ def _target_index(close_times: TimeArray, made_at: datetime, horizon_bars: int) 
     return target
 
 
-def _direction_right(forecast_move: float, actual_move: float) -> bool | None:
-    if forecast_move == 0 or actual_move == 0:
+def _direction_right(forecast_move: float, actual_move: float, spread: float) -> bool | None:
+    if abs(forecast_move) <= spread / 2 or actual_move == 0:
         return None
     return (forecast_move > 0) == (actual_move > 0)
 

@@ -85,6 +85,13 @@ def active_model(engine: Engine, symbol: str, timeframe: str) -> RegisteredModel
     return None if row is None else _registered(row)
 
 
+def registered_model(engine: Engine, version: str) -> RegisteredModel | None:
+    """Return a model by its version, None if it was never registered."""
+    with Session(engine) as session:
+        row = session.scalars(select(ModelRow).where(ModelRow.version == version)).one_or_none()
+    return None if row is None else _registered(row)
+
+
 def _registered(row: ModelRow) -> RegisteredModel:
     return RegisteredModel(
         version=row.version,

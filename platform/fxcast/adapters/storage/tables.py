@@ -85,7 +85,7 @@ class PredictionRow(Base):
 
     __table_args__ = (
         # Also finds the forecasts of one symbol, timeframe and moment: no further index starts with these columns.
-        UniqueConstraint("symbol", "timeframe", "made_at", "horizon_minutes", "model_version"),
+        UniqueConstraint("symbol", "timeframe", "made_at", "horizon_minutes", "model_version", "num_samples"),
         # The newest forecasts of all symbols (dashboard), and forecasts past their keeping time.
         Index("ix_ldm4ts_predictions_made_at", "made_at"),
         # Everything that one model said, in order: scoring a model, comparing two.
