@@ -53,7 +53,7 @@ check: $(INSTALLED)
 
 # python -m pytest, never bare pytest: that would hide a platform/__init__.py which shadows Python's own module.
 test: check
-	$(PYTHON) -m pytest tests/unit tests/property
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 tests/unit tests/property
 	$(PYTHON) -m pytest tests/integration
 	$(PYTHON) -m pytest tests/e2e
 

@@ -11,7 +11,7 @@ import structlog
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.errors import BadSetting, ForecastUnavailable
-from fxcast.models.folder import check_folder
+from fxcast.models.index import check_folder
 from fxcast.serving.schemas import Health
 from fxcast.trading.config import TradingConfig
 from fxcast.trading.ports import ForecastService

@@ -34,7 +34,7 @@ from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadSetup, ReconciliationFailed, Refused, Unavailable
 from fxcast.serving.client import ServeForecasts
-from fxcast.serving.service import APPLICATION
+from fxcast.serving.names import APPLICATION
 from fxcast.signals.regime import fit_regimes
 from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.engine import EngineConfig

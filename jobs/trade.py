@@ -27,7 +27,7 @@ from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup, FxcastError, MustStop
-from fxcast.models.folder import ModelIndex, check_folder
+from fxcast.models.index import ModelIndex, check_folder
 from fxcast.serving.client import ServeForecasts
 from fxcast.terminal import new_console, progress_bar
 from fxcast.trading.state import KillSwitch

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from fxcast.errors import BadModelFolder
 from fxcast.models.autoencoder import load_autoencoder
-from fxcast.models.folder import check_folder, from_pretrained, save_pretrained
+from fxcast.models.folder import from_pretrained, save_pretrained
+from fxcast.models.index import check_folder
 from fxcast.models.pipeline import LDM4TSPipeline
 from tests.factories import make_series
 from tests.model_factories import make_calibration, make_pipeline

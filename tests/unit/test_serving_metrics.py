@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -113,11 +114,13 @@ def test_closing_writes_the_running_minute(url: str) -> None:
 
 def test_closing_with_a_dead_database_ends(url: str) -> None:
     metrics = metrics_to(url, ReplayClock(NOON))
+    before = set(threading.enumerate())
     metrics.start()
     metrics.answered(10.0)
+    (writer,) = set(threading.enumerate()) - before
     with capture_logs():
         metrics.close(timeout_s=120.0)
-    assert not metrics._thread.is_alive()
+    assert not writer.is_alive()
 
 
 def test_the_environment_names_the_database_before_the_config(monkeypatch: pytest.MonkeyPatch) -> None:

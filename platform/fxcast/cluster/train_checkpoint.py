@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from fxcast.errors import BadSetting
 from fxcast.models.config import Preset
-from fxcast.models.folder import check_folder
+from fxcast.models.index import check_folder
 
 MODEL_FOLDER = "model"  # only the last checkpoint of a finished run has it
 IDENTITY_FILE = "run.json"

@@ -13,7 +13,7 @@ from fxcast.adapters.storage.registry import active_model
 from fxcast.config import Settings, explain
 from fxcast.errors import BadSetting, BadSetup
 from fxcast.models.config import Preset
-from fxcast.models.folder import check_folder
+from fxcast.models.index import check_folder
 from fxcast.serving.api import ForecastApi
 from fxcast.serving.service import LDM4TSInferenceService
 

@@ -11,9 +11,9 @@ from ray.serve.handle import DeploymentHandle
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.errors import BadSetting
+from fxcast.serving.names import APPLICATION, DEPLOYMENT
 from fxcast.serving.outages import outages
 from fxcast.serving.schemas import Health
-from fxcast.serving.service import APPLICATION, DEPLOYMENT
 
 _DESCRIBE_TIMEOUT_S = 30.0
 

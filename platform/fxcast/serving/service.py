@@ -19,10 +19,8 @@ from fxcast.errors import Refused
 from fxcast.models.config import Preset
 from fxcast.models.folder import from_pretrained
 from fxcast.serving.metrics import InferenceMetrics, metrics_url
+from fxcast.serving.names import DEPLOYMENT
 from fxcast.serving.schemas import Health
-
-DEPLOYMENT = "LDM4TSInferenceService"
-APPLICATION = "fxcast"
 
 _FLUSH_TIMEOUT_S = 10.0  # inside graceful_shutdown_timeout_s
 

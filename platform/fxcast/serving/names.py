@@ -1,0 +1,4 @@
+"""Under which names Serve knows fxcast."""
+
+APPLICATION = "fxcast"
+DEPLOYMENT = "LDM4TSInferenceService"
