@@ -20,7 +20,7 @@ from fxcast.adapters.storage.predictions import resolve_outcomes
 from fxcast.adapters.storage.registry import RegisteredModel
 from fxcast.cluster.local import REPOSITORY, ray_session, require_free_port
 from fxcast.cluster.serve_driver import served
-from fxcast.cluster.train_driver import plan_periods
+from fxcast.cluster.train_plan import plan_periods
 from fxcast.config import JobSettings
 from fxcast.data.quality import render
 from fxcast.data.store import CandleStore
@@ -49,7 +49,7 @@ class DemoJob(JobSettings):
     folder: Path = Field(default=Path("runs/demo"), description="everything is written here; what an earlier demo left is removed")
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of the forecast service")
     training: TrainingConfig = Field(
-        default=TrainingConfig(steps=300, max_seconds=150.0),
+        default=TrainingConfig(steps=250, max_seconds=90.0),
         description="how LDM4TS is trained; time is a safety net for slow machines",
     )
     trading: TradingConfig = Field(

@@ -13,7 +13,8 @@ from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activate, register_model
 from fxcast.cluster.local import ray_session
 from fxcast.cluster.train_checkpoint import install_model
-from fxcast.cluster.train_driver import TrainOutcome, TrainPlan, plan_periods, train_model
+from fxcast.cluster.train_driver import TrainOutcome, train_model
+from fxcast.cluster.train_plan import TrainPlan, plan_periods
 from fxcast.config import JobSettings
 from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.timeframe import Timeframe

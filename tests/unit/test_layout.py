@@ -40,8 +40,10 @@ def test_the_core_pulls_in_no_heavy_library(module: str) -> None:
     assert found == ""
 
 
-@pytest.mark.parametrize("module", ["actors.trading_engine", "jobs.trade", "jobs.ingest"])
-def test_what_only_asks_for_forecasts_starts_without_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["actors.trading_engine", "jobs.trade", "jobs.ingest", "fxcast.serving.app", "fxcast.cluster.train_worker"]
+)
+def test_what_runs_no_model_starts_without_torch(module: str) -> None:
     """An engine that was killed trades again seconds sooner, and half a gigabyte smaller."""
     found = run_python(
         f"import sys, {module}; print(*[name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"

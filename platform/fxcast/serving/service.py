@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from ray import serve
 
 from fxcast.adapters.clock import SystemClock
@@ -17,7 +16,6 @@ from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import Refused
 from fxcast.models.config import Preset
-from fxcast.models.folder import from_pretrained
 from fxcast.serving.metrics import InferenceMetrics, metrics_url
 from fxcast.serving.names import DEPLOYMENT
 from fxcast.serving.schemas import Health
@@ -43,6 +41,10 @@ class LDM4TSInferenceService:
     _metrics: InferenceMetrics | None = None
 
     def __init__(self, model_folder: str, preset: Preset, threads: int, metrics_database_url: str | None = None) -> None:
+        import torch  # here and not above: what deploys this class needs no torch, and need not wait for it
+
+        from fxcast.models.folder import from_pretrained
+
         # One thread: the model uses `threads` cores by itself, and the event loop stays free for health checks. All of torch
         # runs in it, loading too: a second thread that computes gets OpenMP workers of its own, more than there are cores,
         # and a U-Net step then takes 1.7 times as long (230 against 139 ms for four, on two cores).
