@@ -1,36 +1,26 @@
-"""The trading job's settings and its watch over an engine; the engine's shell with a broker that does not always answer."""
+"""The trading job: its settings, the period that it replays, and its watch over an engine."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
 from pathlib import Path
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
-from actors.backoff import backoff
-from actors.checked_forecasts import CheckedForecasts
-from actors.trading_engine import ENDED, EngineShell, EngineStatus, ReplaySetup
-from fxcast.adapters.brokers.paper import PaperBroker
+from actors.trading_engine import EngineStatus
 from fxcast.adapters.storage.database import absolute_database_url, migrate, open_database
-from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.registry import RegisteredModel, register_model, registered_model
 from fxcast.data.store import CandleStore
-from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.domain.portfolio import Account
+from fxcast.domain.candle import to_datetime
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, ForecastUnavailable, MustStop, Unavailable
+from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, MustStop
 from fxcast.models.folder import save_pretrained
-from fxcast.serving.schemas import Health
-from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.state import KillSwitch
 from jobs.trade import TradeJob, TradeSettings, model_folder, model_to_serve, replay_setup, watch
-from tests.factories import make_prediction, make_series
+from tests.engine_factories import make_setup
 from tests.model_factories import make_pipeline
 
 PERIOD = ("--engine.start", "2017-03-20T00:00:00Z", "--engine.stop", "2017-03-22T00:00:00Z")
@@ -217,187 +207,3 @@ def test_database_url_that_cannot_be_read_is_refused_without_its_password() -> N
     with pytest.raises(BadSetup, match="the database URL can't be read") as caught:
         absolute_database_url("postgresql:/me:secret@host")
     assert "secret" not in str(caught.value)
-
-
-def test_pauses_grow_to_a_minute_and_no_two_engines_keep_step() -> None:
-    pauses = [pause for pause, _ in zip(backoff(), range(12), strict=False)]
-    assert 0.5 <= pauses[0] <= 1.0
-    assert all(30.0 <= pause <= 60.0 for pause in pauses[7:])
-    assert len(set(pauses)) == 12
-
-
-class MovingService:
-    """A forecast service that may be away, and come back with another model."""
-
-    absence: Exception = ForecastUnavailable("away")
-
-    def __init__(self, *, version: str = "right", away: bool = False, horizons: tuple[int, ...] = (240,)) -> None:
-        self.version = version
-        self.away = away
-        self.horizons = horizons
-
-    def describe(self) -> Health:
-        self._answer()
-        return Health(status="ok", model_version=self.version, timeframe="1h", horizons=self.horizons)
-
-    def check_horizons(self, horizons_minutes: Sequence[int]) -> None:
-        if not set(horizons_minutes) <= set(self.describe().horizons):
-            raise BadSetting("ldm4ts_horizons")
-
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
-    ) -> LDM4TSPrediction:
-        del window, horizons_minutes, num_samples, seed, timeout_s
-        self._answer()
-        return replace(make_prediction({240: (1.1, 0.001)}), model_version=self.version)
-
-    def _answer(self) -> None:
-        if self.away:
-            raise self.absence
-
-
-def ask(forecasts: CheckedForecasts) -> LDM4TSPrediction:
-    return forecasts.forecast(make_series(), horizons_minutes=(240,), num_samples=2, seed=0, timeout_s=1.0)
-
-
-@pytest.mark.parametrize("absence", [ForecastUnavailable("away"), KeyError("Deployment does not exist")])
-def test_service_that_is_away_at_the_start_is_checked_when_it_answers(absence: Exception) -> None:
-    service = MovingService(away=True, horizons=(960,))
-    service.absence = absence
-    forecasts = CheckedForecasts(service, TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
-    with pytest.raises(ForecastUnavailable):
-        ask(forecasts)
-    service.away = False
-    with pytest.raises(BadSetting, match="ldm4ts_horizons"):
-        ask(forecasts)
-    service.horizons = (240, 960)
-    assert ask(forecasts).model_version == "right"
-
-
-def test_service_with_other_horizons_is_refused_at_the_start() -> None:
-    with pytest.raises(BadSetting, match="ldm4ts_horizons"):
-        CheckedForecasts(MovingService(horizons=(960,)), TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
-
-
-def test_service_that_is_given_another_model_in_mid_run_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "right"
-    pipeline = replace(make_pipeline(), model_version="right")
-    save_pretrained(pipeline, folder, card="", fxcast_version="0")
-    service = MovingService()
-    trading = TradingConfig(ldm4ts_horizons=(240,), ldm4ts_checkpoint_path=folder)
-    forecasts = CheckedForecasts(service, trading, timeframe="1h")
-    assert ask(forecasts).model_version == "right"
-    service.version = "wrong"
-    with pytest.raises(BadSetting, match=r"ldm4ts_checkpoint_path: .*right holds model 'right', .* answers with model 'wrong'"):
-        ask(forecasts)
-    with pytest.raises(BadSetting, match="answers with model 'wrong'"):
-        CheckedForecasts(service, trading, timeframe="1h")
-
-
-class UnsteadyBroker(PaperBroker):
-    """A paper broker whose account does not answer at some of the calls."""
-
-    silent_calls: frozenset[int] = frozenset()
-    calls = 0
-
-    def account(self) -> Account:
-        self.calls += 1
-        if self.calls in self.silent_calls:
-            raise Unavailable("the line to the broker is down")
-        return super().account()
-
-
-def opening(silent_calls: Sequence[int]) -> Callable[[Path, PaperMarketConfig], PaperBroker]:
-    def open_broker(path: Path, config: PaperMarketConfig) -> PaperBroker:
-        broker = UnsteadyBroker(path, config)
-        broker.silent_calls = frozenset(silent_calls)
-        return broker
-
-    return open_broker
-
-
-@dataclass
-class Waits:
-    """Pauses of no length that remember the status at each."""
-
-    shell: EngineShell | None = None
-    seen: list[EngineStatus] = field(default_factory=list[EngineStatus])
-
-    def __call__(self) -> Iterator[float]:
-        for _ in repeat(None):
-            if self.shell is not None:
-                self.seen.append(self.shell.status())
-            yield 0.0
-
-
-def make_setup(folder: Path, *, account: str = "calm") -> ReplaySetup:
-    """A setup that trades trends and extremes on a random walk, without Ray."""
-    series = make_series(bars=600, seed=4, range_width=0.0003)
-    CandleStore(folder / "store").append(series)
-    database_url = f"sqlite:///{folder / 'ledger.db'}"
-    migrate(database_url)
-    return ReplaySetup(
-        account=account,
-        store=str(folder / "store"),
-        database_url=database_url,
-        broker_file=folder / f"{account}.db",
-        start=to_datetime(series.close_times[400]),
-        stop=to_datetime(series.close_times[480]),
-        trading=TradingConfig(use_ldm4ts=False, min_quality=0.0),
-    )
-
-
-def run_to_its_end(shell: EngineShell) -> EngineStatus:
-    deadline = time.monotonic() + 60
-    while (status := shell.status())["state"] not in ENDED:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.01)  # between looks at the engine's thread
-    return status
-
-
-def test_engine_waits_for_a_broker_that_does_not_answer_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
-    calm = make_setup(tmp_path)
-    assert run_to_its_end(EngineShell(calm))["state"] == "finished"
-    unsteady = calm.model_copy(update={"account": "unsteady", "broker_file": tmp_path / "unsteady.db"})
-    waits = Waits()
-
-    waits.shell = shell = EngineShell(unsteady, opening([1, 2, 10, 11, 12, 60]), waits)
-    status = run_to_its_end(shell)
-
-    assert (status["state"], status["problem"], status["candles_done"]) == ("finished", "", 80)
-    waiting = [seen for seen in waits.seen if seen["state"] == "waiting"]
-    assert waiting
-    assert waiting[0]["problem"] == "Unavailable: the line to the broker is down"
-    database = open_database(calm.database_url)
-    undisturbed, disturbed = (SqlLedger(database, engine_id=name) for name in ("calm", "unsteady"))
-    assert undisturbed.orders(), "the replay trades"
-    assert disturbed.orders() == undisturbed.orders()
-    assert disturbed.fills() == undisturbed.fills()
-    assert disturbed.equity_curve() == undisturbed.equity_curve()
-
-
-def test_engine_that_waits_can_be_stopped_and_takes_no_kill_switch_before_it_started(tmp_path: Path) -> None:
-    shell = EngineShell(make_setup(tmp_path), opening(range(10_000)), lambda: repeat(60.0))
-    deadline = time.monotonic() + 60
-    while shell.status()["state"] != "waiting":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # between looks at the engine's thread
-    with pytest.raises(BadSetup, match=r"the engine is waiting \(Unavailable: the line to the broker is down\)"):
-        shell.set_kill_switch("halted")
-    shell.stop()
-    assert shell.status()["state"] == "stopped"
-
-
-@pytest.mark.parametrize("lost", ["ledger.db", "calm.db"])
-def test_ledger_and_broker_file_that_do_not_belong_together_are_named(tmp_path: Path, lost: str) -> None:
-    setup = make_setup(tmp_path)
-    assert run_to_its_end(EngineShell(setup))["state"] == "finished"
-    for file in tmp_path.glob(f"{lost}*"):
-        file.unlink()
-    migrate(setup.database_url)
-
-    status = run_to_its_end(EngineShell(setup))
-
-    assert status["state"] == "failed"
-    for part in (setup.database_url, str(setup.broker_file), "do not belong together", "set engine.broker_file to"):
-        assert part in status["problem"]

@@ -1,0 +1,87 @@
+"""Forecasts of the model that the settings name, from a service that may be away and come back with another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.checked_forecasts import CheckedForecasts
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.errors import BadSetting, ForecastUnavailable
+from fxcast.models.folder import save_pretrained
+from fxcast.serving.schemas import Health
+from fxcast.trading.config import TradingConfig
+from tests.factories import make_prediction, make_series
+from tests.model_factories import make_pipeline
+
+
+class MovingService:
+    """A forecast service that may be away, and come back with another model."""
+
+    absence: Exception = ForecastUnavailable("away")
+
+    def __init__(self, *, version: str = "right", away: bool = False, horizons: tuple[int, ...] = (240,)) -> None:
+        self.version = version
+        self.away = away
+        self.horizons = horizons
+
+    def describe(self) -> Health:
+        self._answer()
+        return Health(status="ok", model_version=self.version, timeframe="1h", horizons=self.horizons)
+
+    def check_horizons(self, horizons_minutes: Sequence[int]) -> None:
+        if not set(horizons_minutes) <= set(self.describe().horizons):
+            raise BadSetting("ldm4ts_horizons")
+
+    def forecast(
+        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
+    ) -> LDM4TSPrediction:
+        del window, horizons_minutes, num_samples, seed, timeout_s
+        self._answer()
+        return replace(make_prediction({240: (1.1, 0.001)}), model_version=self.version)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise self.absence
+
+
+def ask(forecasts: CheckedForecasts) -> LDM4TSPrediction:
+    return forecasts.forecast(make_series(), horizons_minutes=(240,), num_samples=2, seed=0, timeout_s=1.0)
+
+
+@pytest.mark.parametrize("absence", [ForecastUnavailable("away"), KeyError("Deployment does not exist")])
+def test_service_that_is_away_at_the_start_is_checked_when_it_answers(absence: Exception) -> None:
+    service = MovingService(away=True, horizons=(960,))
+    service.absence = absence
+    forecasts = CheckedForecasts(service, TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
+    with pytest.raises(ForecastUnavailable):
+        ask(forecasts)
+    service.away = False
+    with pytest.raises(BadSetting, match="ldm4ts_horizons"):
+        ask(forecasts)
+    service.horizons = (240, 960)
+    assert ask(forecasts).model_version == "right"
+
+
+def test_service_with_other_horizons_is_refused_at_the_start() -> None:
+    with pytest.raises(BadSetting, match="ldm4ts_horizons"):
+        CheckedForecasts(MovingService(horizons=(960,)), TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
+
+
+def test_service_that_is_given_another_model_in_mid_run_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "right"
+    pipeline = replace(make_pipeline(), model_version="right")
+    save_pretrained(pipeline, folder, card="", fxcast_version="0")
+    service = MovingService()
+    trading = TradingConfig(ldm4ts_horizons=(240,), ldm4ts_checkpoint_path=folder)
+    forecasts = CheckedForecasts(service, trading, timeframe="1h")
+    assert ask(forecasts).model_version == "right"
+    service.version = "wrong"
+    with pytest.raises(BadSetting, match=r"ldm4ts_checkpoint_path: .*right holds model 'right', .* answers with model 'wrong'"):
+        ask(forecasts)
+    with pytest.raises(BadSetting, match="answers with model 'wrong'"):
+        CheckedForecasts(service, trading, timeframe="1h")

@@ -1,0 +1,137 @@
+"""The engine's shell with a broker that does not always answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+
+from actors.backoff import backoff
+from actors.trading_engine import ENDED, EngineShell, EngineStatus
+from fxcast.adapters.brokers.paper import PaperBroker
+from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.domain.portfolio import Account
+from fxcast.errors import BadSetup, Unavailable
+from fxcast.trading.config import PaperMarketConfig
+from tests.engine_factories import make_setup
+
+
+def test_pauses_grow_to_a_minute_and_no_two_engines_keep_step() -> None:
+    pauses = [pause for pause, _ in zip(backoff(), range(12), strict=False)]
+    assert 0.5 <= pauses[0] <= 1.0
+    assert all(30.0 <= pause <= 60.0 for pause in pauses[7:])
+    assert len(set(pauses)) == 12
+
+
+class UnsteadyBroker(PaperBroker):
+    """A paper broker whose account does not answer at some of the calls."""
+
+    silent_calls: frozenset[int] = frozenset()
+    calls = 0
+
+    def account(self) -> Account:
+        self.calls += 1
+        if self.calls in self.silent_calls:
+            raise Unavailable("the line to the broker is down")
+        return super().account()
+
+
+def opening(silent_calls: Sequence[int]) -> Callable[[Path, PaperMarketConfig], PaperBroker]:
+    def open_broker(path: Path, config: PaperMarketConfig) -> PaperBroker:
+        broker = UnsteadyBroker(path, config)
+        broker.silent_calls = frozenset(silent_calls)
+        return broker
+
+    return open_broker
+
+
+@dataclass
+class Waits:
+    """Pauses of no length that remember the status at each."""
+
+    shell: EngineShell | None = None
+    seen: list[EngineStatus] = field(default_factory=list[EngineStatus])
+
+    def __call__(self) -> Iterator[float]:
+        for _ in repeat(None):
+            if self.shell is not None:
+                self.seen.append(self.shell.status())
+            yield 0.0
+
+
+def run_to_its_end(shell: EngineShell) -> EngineStatus:
+    deadline = time.monotonic() + 60
+    while (status := shell.status())["state"] not in ENDED:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)  # between looks at the engine's thread
+    return status
+
+
+def test_engine_waits_for_a_broker_that_does_not_answer_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    calm = make_setup(tmp_path)
+    assert run_to_its_end(EngineShell(calm))["state"] == "finished"
+    unsteady = calm.model_copy(update={"account": "unsteady", "broker_file": tmp_path / "unsteady.db"})
+    waits = Waits()
+
+    waits.shell = shell = EngineShell(unsteady, opening([1, 2, 10, 11, 12, 60]), waits)
+    status = run_to_its_end(shell)
+
+    assert (status["state"], status["problem"], status["candles_done"]) == ("finished", "", 80)
+    waiting = [seen for seen in waits.seen if seen["state"] == "waiting"]
+    assert waiting
+    assert waiting[0]["problem"] == "Unavailable: the line to the broker is down"
+    database = open_database(calm.database_url)
+    undisturbed, disturbed = (SqlLedger(database, engine_id=name) for name in ("calm", "unsteady"))
+    assert undisturbed.orders(), "the replay trades"
+    assert disturbed.orders() == undisturbed.orders()
+    assert disturbed.fills() == undisturbed.fills()
+    assert disturbed.equity_curve() == undisturbed.equity_curve()
+
+
+def test_engine_that_waits_can_be_stopped_and_takes_no_kill_switch_before_it_started(tmp_path: Path) -> None:
+    shell = EngineShell(make_setup(tmp_path), opening(range(10_000)), lambda: repeat(60.0))
+    deadline = time.monotonic() + 60
+    while shell.status()["state"] != "waiting":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # between looks at the engine's thread
+    with pytest.raises(BadSetup, match=r"the engine is waiting \(Unavailable: the line to the broker is down\)"):
+        shell.set_kill_switch("halted")
+    shell.stop()
+    assert shell.status()["state"] == "stopped"
+
+
+@pytest.mark.parametrize("lost", ["ledger.db", "calm.db"])
+def test_ledger_and_broker_file_that_do_not_belong_together_are_named(tmp_path: Path, lost: str) -> None:
+    setup = make_setup(tmp_path)
+    assert run_to_its_end(EngineShell(setup))["state"] == "finished"
+    for file in tmp_path.glob(f"{lost}*"):
+        file.unlink()
+    migrate(setup.database_url)
+
+    status = run_to_its_end(EngineShell(setup))
+
+    assert status["state"] == "failed"
+    for part in (setup.database_url, str(setup.broker_file), "do not belong together", "set engine.broker_file to"):
+        assert part in status["problem"]
+
+
+def test_second_engine_of_an_account_is_refused_on_whatever_cluster_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = make_setup(tmp_path)
+    first = PaperBroker(setup.broker_file, setup.market)
+    monkeypatch.setattr("fxcast.adapters.brokers.paper._LOCK_TIMEOUT_S", 0.05)
+
+    refused = run_to_its_end(EngineShell(setup))
+
+    assert (refused["state"], refused["refused"], refused["candles_done"]) == ("failed", True, 0)
+    assert "another engine trades the paper account in" in refused["problem"]
+    monkeypatch.undo()
+    first.close()
+    assert run_to_its_end(EngineShell(setup))["state"] == "finished"
+    PaperBroker(setup.broker_file, setup.market).close()  # an engine that has ended lets go of it
