@@ -32,7 +32,7 @@ from fxcast.config import Settings
 from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetup, ReconciliationFailed, Refused, Unavailable
+from fxcast.errors import BadCandles, BadSetting, BadSetup, ReconciliationFailed, Refused, Unavailable
 from fxcast.serving.client import ServeForecasts
 from fxcast.serving.names import APPLICATION
 from fxcast.signals.regime import fit_regimes
@@ -255,11 +255,17 @@ class EngineShell:
         if broker.book.sequence < saved.fill_sequence:  # the runner would wait for fills it believes to have had
             problem = f"the ledger has taken in {saved.fill_sequence} fills, and the broker made {broker.book.sequence}"
             raise ReconciliationFailed(self._apart(problem))
+        handled = saved.cursors.get(setup.symbol)
+        if handled is not None:
+            done = int(np.searchsorted(series.close_times, to_datetime64(handled), side="right")) - start
+            if done < 0:
+                raise BadSetting(self._leaves_out(-done, handled))
+            self._progress.done = done
         forecasts = None
         if setup.trading.use_ldm4ts:
             forecasts = CheckedForecasts(ServeForecasts(setup.application), setup.trading, timeframe=setup.timeframe)
         self._progress.total = stop - start
-        runner = Runner(
+        return Runner(
             EngineConfig(trading=setup.trading),
             feeds=[ReplayFeed(series, start=setup.start, stop=setup.stop, clock=clock)],
             broker=broker,
@@ -269,10 +275,15 @@ class EngineShell:
             observers=[broker],
             regime_models={setup.symbol: fit_regimes(series.slice(max(0, start - _REGIME_BARS), start))},
         )
-        handled = saved.cursors.get(setup.symbol)
-        if handled is not None:
-            self._progress.done = int(np.searchsorted(series.close_times, to_datetime64(handled), side="right")) - start
-        return runner
+
+    def _leaves_out(self, candles: int, handled: datetime) -> str:
+        """Say that candles would be skipped between the last one handled and the first one to come."""
+        setup = self._setup
+        return (
+            f"engine.start: found {setup.start.isoformat()}; account {setup.account!r} has traded up to {handled.isoformat()}, and "
+            f"{candles} candles of {setup.symbol} in between would be left out, with what they do to its orders and stops; go on "
+            "with an earlier start, or begin anew with another engine.account"
+        )
 
 
 def _saved_state(ledger: SqlLedger) -> EngineState:

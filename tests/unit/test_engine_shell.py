@@ -15,7 +15,10 @@ from actors.trading_engine import ENDED, EngineShell, EngineStatus
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import to_datetime
 from fxcast.domain.portfolio import Account
+from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetup, Unavailable
 from fxcast.trading.config import PaperMarketConfig
 from tests.engine_factories import make_setup
@@ -118,6 +121,23 @@ def test_ledger_and_broker_file_that_do_not_belong_together_are_named(tmp_path: 
     assert status["state"] == "failed"
     for part in (setup.database_url, str(setup.broker_file), "do not belong together", "set engine.broker_file to"):
         assert part in status["problem"]
+
+
+def test_account_goes_on_only_where_it_stopped(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path)  # its last candle is number 479
+    closes = CandleStore(setup.store).read("EURUSD", Timeframe("1h")).close_times
+    assert run_to_its_end(EngineShell(setup))["state"] == "finished"
+
+    def going_on(first: int) -> EngineStatus:
+        period = {"start": to_datetime(closes[first]), "stop": to_datetime(closes[500])}
+        return run_to_its_end(EngineShell(setup.model_copy(update=period)))
+
+    refused = going_on(482)  # two candles, and what their prices would have stopped out, left out
+    assert (refused["state"], refused["refused"]) == ("failed", True)
+    assert "engine.start" in refused["problem"]
+    assert "2 candles of EURUSD" in refused["problem"]
+    assert going_on(480)["state"] == "finished"
+    assert len(SqlLedger(open_database(setup.database_url), engine_id=setup.account).equity_curve()) == 100
 
 
 def test_second_engine_of_an_account_is_refused_on_whatever_cluster_it_runs(
