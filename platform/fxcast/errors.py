@@ -6,9 +6,12 @@ FxcastError
 │   ├── BadRequest           a forecast request that breaks a rule (`field`, `found`, `allowed`)
 │   ├── BadSetting           a configuration key or value
 │   ├── BadModelFolder       a model on disk that is incomplete, corrupt or of another preset
+│   ├── BadCredentials       a vendor that does not know us: no retry helps
 │   └── BadSetup             the surroundings: an occupied port, an outdated database, an engine that already runs
 ├── Unavailable              try again later: a service or a broker did not answer
 │   ├── ForecastUnavailable  no forecast in time
+│   ├── Disconnected         a vendor's connection that was lost, refused or silent
+│   ├── RateLimited          a vendor that asks for a pause (`retry_after_s`)
 │   └── OutcomeUnknown       a broker call that may or may not have been executed: ask, never assume
 └── MustStop                 going on would risk money
     └── ReconciliationFailed the ledger and the broker disagree
@@ -62,6 +65,10 @@ class BadModelFolder(Refused):
         return f"model folder {self.folder}: {self.problem}"
 
 
+class BadCredentials(Refused):
+    """A vendor does not accept the credentials, or there are none; the message names the variable, never its value."""
+
+
 class BadSetup(Refused):
     """The surroundings are not as they must be; the message says what to do."""
 
@@ -72,6 +79,22 @@ class Unavailable(FxcastError):
 
 class ForecastUnavailable(Unavailable):
     """No forecast came in time."""
+
+
+class Disconnected(Unavailable):
+    """A vendor's connection was lost, refused or silent for too long."""
+
+
+class RateLimited(Unavailable):
+    """A vendor asks for a pause before the next request."""
+
+    def __init__(self, vendor: str, retry_after_s: float) -> None:
+        super().__init__(vendor, retry_after_s)
+        self.vendor = vendor
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.vendor} asks for a pause of {self.retry_after_s:g} s"
 
 
 class OutcomeUnknown(Unavailable):

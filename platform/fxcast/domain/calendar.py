@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
 
 NEW_YORK = ZoneInfo("America/New_York")
 _WEEK_TURN = time(17)
+
+_HOUR_S = 3600
 
 # Local office hours of the four centres (start, end), the usual definition of the FX sessions.
 _SESSIONS: dict[str, tuple[ZoneInfo, time, time]] = {
@@ -50,3 +55,38 @@ def open_sessions(moment: datetime) -> tuple[str, ...]:
     if not is_open(moment):
         return ()
     return tuple(name for name, (zone, start, end) in _SESSIONS.items() if start <= moment.astimezone(zone).time() < end)
+
+
+def open_mask(moments: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+    """Tell for each moment (UTC, (n,)) whether the market is open, (n,)."""
+    # The market opens and closes on full hours of UTC, so one look at the calendar serves a whole hour.
+    hours, hour_of = _hours(moments)
+    return np.array([is_open(hour) for hour in hours], dtype=bool)[hour_of]
+
+
+def session_masks(moments: NDArray[np.datetime64]) -> dict[str, NDArray[np.bool_]]:
+    """Tell for each session and each moment (UTC, (n,)) whether it is open, (n,) by name; office hours are full hours too."""
+    hours, hour_of = _hours(moments)
+    opened = [open_sessions(hour) for hour in hours]
+    return {name: np.array([name in names for names in opened], dtype=bool)[hour_of] for name in _SESSIONS}
+
+
+def new_york_offset(moments: NDArray[np.datetime64]) -> NDArray[np.timedelta64]:
+    """Return what New York's clock adds to UTC at each moment (UTC, (n,)): (n,) timedelta64[s], below zero."""
+    hours, hour_of = _hours(moments)
+    offsets = [hour.astimezone(NEW_YORK).utcoffset() or timedelta(0) for hour in hours]
+    return np.array([offset.total_seconds() for offset in offsets], dtype=np.int64)[hour_of].astype("timedelta64[s]")
+
+
+def _hours(moments: NDArray[np.datetime64]) -> tuple[list[datetime], NDArray[np.int64]]:
+    """Return the distinct hours, and for each moment the position of its own."""
+    numbers = moments.astype("datetime64[s]").astype(np.int64) // _HOUR_S
+    first = int(numbers.min()) if len(numbers) else 0
+    present = np.zeros(int(numbers.max()) - first + 1 if len(numbers) else 0, dtype=bool)
+    if len(present) > 10 * len(numbers) + 100_000:  # a stray date centuries away
+        distinct, hour_of = np.unique(numbers, return_inverse=True)
+    else:
+        present[numbers - first] = True
+        distinct = np.flatnonzero(present) + first
+        hour_of = (np.cumsum(present) - 1)[numbers - first]
+    return [datetime.fromtimestamp(int(number) * _HOUR_S, tz=UTC) for number in distinct], hour_of.astype(np.int64)
