@@ -11,6 +11,7 @@ FxcastError
 ├── Unavailable              try again later: a service or a broker did not answer
 │   ├── ForecastUnavailable  no forecast in time
 │   ├── Disconnected         a vendor's connection that was lost, refused or silent
+│   ├── StoreUnavailable     a disk that is full or an object store that does not answer (`root`, `problem`)
 │   ├── RateLimited          a vendor that asks for a pause (`retry_after_s`)
 │   └── OutcomeUnknown       a broker call that may or may not have been executed: ask, never assume
 └── MustStop                 going on would risk money
@@ -83,6 +84,18 @@ class ForecastUnavailable(Unavailable):
 
 class Disconnected(Unavailable):
     """A vendor's connection was lost, refused or silent for too long."""
+
+
+class StoreUnavailable(Unavailable):
+    """The candle store's disk is full, or its object store does not answer or refuses."""
+
+    def __init__(self, root: str, problem: str) -> None:
+        super().__init__(root, problem)
+        self.root = root
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"candle store {self.root}: {self.problem}"
 
 
 class RateLimited(Unavailable):

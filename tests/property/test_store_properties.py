@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetting
+from fxcast.errors import BadCandles, BadSetting, StoreUnavailable
 
 HOUR = Timeframe("1h")
 FIRST = np.datetime64("2017-01-30T00:00:00", "s")  # so that hours up to 1,000 fall into three months
@@ -115,8 +116,8 @@ def test_bounds_inside_a_second_count(tmp_path: Path) -> None:
 
 def test_files_lie_by_symbol_timeframe_and_month(tmp_path: Path) -> None:
     CandleStore(tmp_path).append(candles([0, 48, 720]))
-    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert found == ["EURUSD/1h/2017-01.parquet", "EURUSD/1h/2017-02.parquet", "EURUSD/1h/2017-03.parquet"]
+    found = sorted(str(path.relative_to(tmp_path)).split(".")[0] for path in tmp_path.rglob("*.parquet"))
+    assert found == ["EURUSD/1h/2017-01", "EURUSD/1h/2017-02", "EURUSD/1h/2017-03"]
 
 
 def test_readers_ignore_the_temporary_file_of_a_writer_that_died(tmp_path: Path) -> None:
@@ -132,12 +133,11 @@ def test_a_write_that_fails_leaves_the_month_as_it_was(tmp_path: Path, monkeypat
     CandleStore(tmp_path).append(candles([0]))
     before = files(tmp_path)
 
-    def full_disk(_table: object, file: object) -> None:
-        file.write(b"half")  # pyright: ignore[reportAttributeAccessIssue] (an open pyarrow stream)
-        raise OSError("no space left on device")
+    def full_disk(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("fxcast.data.store.pq.write_table", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("fxcast.data.parts.os.fsync", full_disk)
+    with pytest.raises(StoreUnavailable, match="No space left"):
         CandleStore(tmp_path).append(candles([1]))
     assert files(tmp_path) == before
 
@@ -153,8 +153,8 @@ def test_a_missing_series_is_refused_with_what_exists(tmp_path: Path) -> None:
 
 def test_a_corrupt_month_is_named(tmp_path: Path) -> None:
     CandleStore(tmp_path).append(candles([0]))
-    (tmp_path / "EURUSD" / "1h" / "2017-01.parquet").write_bytes(b"not parquet")
-    with pytest.raises(BadCandles, match=r"EURUSD/1h/2017-01\.parquet"):
+    next(tmp_path.rglob("*.parquet")).write_bytes(b"not parquet")
+    with pytest.raises(BadCandles, match=r"EURUSD/1h/2017-01\."):
         CandleStore(tmp_path).read("EURUSD", HOUR)
 
 

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import re
-import uuid
+import random
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
 
-from fxcast.domain.candle import COLUMNS, CandleSeries, FloatArray, TimeArray, to_datetime, to_datetime64
+from fxcast.data.merge import Merged, merge
+from fxcast.data.parts import Part, PartFiles, new_serial
+from fxcast.domain.candle import COLUMNS, CandleSeries, to_datetime, to_datetime64
+from fxcast.domain.market import MarketCandles, concatenate, no_details, without_details
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetting
+from fxcast.errors import BadCandles
 
-_MONTH_FILE = re.compile(r"(?P<symbol>[A-Z]{6})/(?P<timeframe>[0-9a-z]+)/(?P<month>\d{4}-\d{2})\.parquet")
-_SCHEMA = pa.schema([("open_time", pa.timestamp("s", tz="UTC")), *((name, pa.float64()) for name in COLUMNS)])
+_MANY_PARTS = 16  # of one month; more are put together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppendResult:
-    """What became of the candles of one append; `conflicting` lists the open times where the stored candle stayed."""
+    """What became of the candles of one append.
+
+    Attributes:
+        added: How many were new.
+        completed: How many were stored with less detail, which was filled in.
+        already_there: How many said nothing new.
+        conflicting: Open times where the stored candle differs, and stayed.
+    """
 
     added: int
+    completed: int
     already_there: int
     conflicting: tuple[datetime, ...]
 
@@ -36,61 +46,46 @@ def absolute_location(root: str | Path) -> str:
 
 
 class CandleStore:
-    """Candles under one root, as `SYMBOL/TIMEFRAME/YYYY-MM.parquet`.
+    """Candles under one root, as `SYMBOL/TIMEFRAME/YYYY-MM.SERIAL.parquet`.
 
-    A month's file is replaced as a whole, so a reader sees the old one or the new one. Two processes that append to the
-    same month at the same time may lose one's candles: give each series one writer.
+    An append writes one new file a month, whole, and changes none; files of a month are put together when they are many. So a
+    writer may be killed at any moment, a reader sees an append of a month or does not, and writers need no lock: each looks at
+    what is there again after it has written, and takes its own file back if another one's says otherwise. A folder and an object
+    store behave alike.
 
     Args:
         root: A folder, or a URI that `pyarrow.fs` knows, as in `s3://bucket/candles`.
 
     Raises:
         BadSetting: If the URI's scheme is unknown.
+        StoreUnavailable: By every method, if the disk is full or the object store does not answer.
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._filesystem: fs.FileSystem
-        self._root: str
-        if isinstance(root, str) and "://" in root:
-            try:
-                self._filesystem, path = fs.FileSystem.from_uri(root)
-            except (pa.ArrowException, ValueError) as error:
-                raise BadSetting(f"store {root!r}: {error}") from None
-            self._root = path.rstrip("/")
-        else:
-            self._filesystem, self._root = fs.LocalFileSystem(), Path(root).expanduser().absolute().as_posix()
+        self._files = PartFiles(root)
 
-    def append(self, series: CandleSeries) -> AppendResult:
-        """Store candles; those stored already stay as they are.
+    def append(self, data: MarketCandles | CandleSeries) -> AppendResult:
+        """Store candles; what is stored already stays as it is, but for details that it lacks.
 
         Args:
-            series: Candles in any relation to the stored ones: before, after, between, the same.
-
-        Returns:
-            How many were new, how many were stored already, and where a stored candle differs from the given one.
+            data: Candles in any relation to the stored ones: before, after, between, the same.
 
         Raises:
-            BadCandles: If a stored file can't be read.
+            BadCandles: If a stored file can't be read, or the series holds prices of another side.
         """
-        added, already_there, conflicting = 0, 0, list[datetime]()
-        months = series.open_times.astype("datetime64[M]")
-        for month in np.unique(months):
-            here = months == month
-            times, values = series.open_times[here], series.values[here]
-            path = f"{self._folder(series.symbol, series.timeframe)}/{month}.parquet"
-            stored_times, stored_values = self._read_month(path) if self._exists(path) else _no_candles()
-            _, new_at, stored_at = np.intersect1d(times, stored_times, assume_unique=True, return_indices=True)
-            same = (values[new_at] == stored_values[stored_at]).all(axis=1)
-            already_there += int(same.sum())
-            conflicting += [to_datetime(moment) for moment in times[new_at[~same]]]
-            fresh = np.setdiff1d(np.arange(len(times)), new_at)
-            if len(fresh):
-                merged_times = np.concatenate([stored_times, times[fresh]])
-                merged_values = np.concatenate([stored_values, values[fresh]])
-                order = np.argsort(merged_times)
-                self._replace_month(path, merged_times[order], merged_values[order])
-                added += len(fresh)
-        return AppendResult(added=added, already_there=already_there, conflicting=tuple(conflicting))
+        given = without_details(data) if isinstance(data, CandleSeries) else data
+        added, completed, already_there, conflicting = 0, 0, 0, list[datetime]()
+        self._require_same_side(given)
+        months = given.open_times.astype("datetime64[M]")
+        starts = np.flatnonzero(np.concatenate([[True], months[1:] != months[:-1]])) if len(given) else np.empty(0, dtype=np.int64)
+        for start, stop in zip(starts, [*starts[1:], len(given)], strict=True):
+            part = given.slice(int(start), int(stop))
+            merged = self._append_month(part, str(months[start]))
+            added += int(merged.added.sum())
+            completed += int(merged.completed.sum())
+            already_there += int((~merged.added & ~merged.completed & ~merged.conflicting).sum())
+            conflicting += [to_datetime(moment) for moment in part.open_times[merged.conflicting]]
+        return AppendResult(added=added, completed=completed, already_there=already_there, conflicting=tuple(conflicting))
 
     def read(self, symbol: str, timeframe: Timeframe, start: datetime | None = None, stop: datetime | None = None) -> CandleSeries:
         """Return the stored candles that open in [start, stop), oldest first; none if none open then.
@@ -98,74 +93,146 @@ class CandleStore:
         Raises:
             BadCandles: If there is no such series (names those that exist), a time has no zone, or a file can't be read.
         """
+        return self.read_market(symbol, timeframe, start, stop).candles
+
+    def read_market(
+        self, symbol: str, timeframe: Timeframe, start: datetime | None = None, stop: datetime | None = None
+    ) -> MarketCandles:
+        """Return the same with bid, ask, spread and volumes, where they are known.
+
+        Raises:
+            BadCandles: As `read`.
+        """
         first = None if start is None else _whole_second(start)
         last = None if stop is None else _whole_second(stop)
-        stored = self._months()
-        months = stored.get((symbol, timeframe.name))
-        if months is None:
-            existing = ", ".join(f"{name} {length}" for name, length in sorted(stored)) or f"none: {self._root} is empty"
-            raise BadCandles("series", f"{symbol} {timeframe}", existing)
-        parts = [_no_candles()]
-        for month in months:
-            month_starts = np.datetime64(month, "M")
-            if (last is not None and month_starts >= last) or (first is not None and month_starts + 1 <= first):
-                continue
-            parts.append(self._read_month(f"{self._folder(symbol, timeframe)}/{month}.parquet"))
-        times = np.concatenate([part[0] for part in parts])
-        values = np.concatenate([part[1] for part in parts])
-        inside = np.ones(len(times), dtype=bool)
-        if first is not None:
-            inside &= times >= first
-        if last is not None:
-            inside &= times < last
-        return CandleSeries(symbol=symbol, timeframe=timeframe, open_times=times[inside], values=values[inside])
+
+        def wanted(month: str) -> bool:
+            opens = np.datetime64(month, "M")
+            return not ((last is not None and opens >= last) or (first is not None and opens + 1 <= first))
+
+        months = self._read_months(symbol, timeframe, wanted)
+        if not months:
+            if not self.has(symbol, timeframe):
+                raise BadCandles("series", f"{symbol} {timeframe}", self._existing())
+            return without_details(_no_candles(symbol, timeframe))
+        data = concatenate(list(months.values()))
+        begin = 0 if first is None else int(np.searchsorted(data.open_times, first))
+        end = len(data) if last is None else int(np.searchsorted(data.open_times, last))
+        return data.slice(begin, max(begin, end))
 
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols that have candles, in alphabetical order."""
-        return tuple(sorted({symbol for symbol, _ in self._months()}))
+        return tuple(sorted({symbol for symbol, _ in self._files.series()}))
 
-    def _months(self) -> dict[tuple[str, str], list[str]]:
-        months: dict[tuple[str, str], list[str]] = {}
-        listing = self._filesystem.get_file_info(fs.FileSelector(self._root, allow_not_found=True, recursive=True))
-        for info in listing:
-            name = _MONTH_FILE.fullmatch(info.path.removeprefix(self._root).strip("/"))  # temporary names don't match
-            if name is not None and info.type == fs.FileType.File:
-                months.setdefault((name["symbol"], name["timeframe"]), []).append(name["month"])
-        return {series: sorted(found) for series, found in months.items()}
+    def timeframes(self, symbol: str) -> tuple[Timeframe, ...]:
+        """Return the timeframes that a symbol's candles are stored in, shortest first."""
+        return tuple(timeframe for name, timeframe in self._files.series() if name == symbol)
 
-    def _folder(self, symbol: str, timeframe: Timeframe) -> str:
-        return f"{self._root}/{symbol}/{timeframe.name}"
+    def has(self, symbol: str, timeframe: Timeframe) -> bool:
+        """Tell whether there is such a series."""
+        return bool(self._files.parts(symbol, timeframe))
 
-    def _exists(self, path: str) -> bool:
-        return self._filesystem.get_file_info(path).type == fs.FileType.File
+    def span(self, symbol: str, timeframe: Timeframe) -> tuple[datetime, datetime] | None:
+        """Return the open of the first stored candle and the close of the last, None if there is no such series."""
+        months = [part.month for part in self._files.parts(symbol, timeframe)]
+        if not months:
+            return None
+        ends = self._read_months(symbol, timeframe, lambda month: month in {months[0], months[-1]})
+        oldest, newest = ends[min(ends)].candles, ends[max(ends)].candles
+        return to_datetime(oldest.open_times[0]), to_datetime(newest.close_times[-1])
 
-    def _read_month(self, path: str) -> tuple[TimeArray, FloatArray]:
-        # An open file, not a path: given a path, pyarrow would read `key=value` folders in the root as columns.
-        with self._filesystem.open_input_file(path) as file:
-            try:
-                table = pq.read_table(file, columns=_SCHEMA.names).cast(_SCHEMA)
-            except (pa.ArrowException, KeyError) as error:
-                raise BadCandles(path, f"no candles: {error}", "a Parquet file that this store wrote") from None
-        times = table["open_time"].to_numpy().astype("datetime64[s]")
-        return times, np.column_stack([table[name].to_numpy() for name in COLUMNS])
+    def _append_month(self, given: MarketCandles, month: str) -> Merged:
+        while True:
+            before, stored = self._read_month(given, month)
+            merged = merge(stored, given)
+            fresh = merged.added | merged.completed
+            if not fresh.any():
+                return merged
+            news = _rows(given, fresh) if not merged.completed.any() else _rows_at(merged.data, given.open_times[fresh])
+            written = self._files.write(news, month, new_serial())
+            after = self._files.parts(given.symbol, given.timeframe)
+            others = [part for part in after if part.month == month and part not in before and part != written]
+            if not self._contradicted(news, others):
+                if len(before) + len(others) + 1 > _MANY_PARTS:
+                    self._put_together(given, month)
+                return merged
+            # Another writer stored other candles of the same times meanwhile, and may not have seen ours: theirs stay.
+            self._files.delete(written)
+            time.sleep(random.uniform(0.0, 0.1))  # it may have taken its own back too
 
-    def _replace_month(self, path: str, times: TimeArray, values: FloatArray) -> None:
-        folder, _, name = path.rpartition("/")
-        self._filesystem.create_dir(folder, recursive=True)
-        temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
-        columns = [pa.array(times).cast(_SCHEMA.field("open_time").type), *(pa.array(column) for column in values.T)]
-        try:
-            with self._filesystem.open_output_stream(temporary) as file:
-                pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), file)
-            self._filesystem.move(temporary, path)
-        except BaseException:
-            if self._exists(temporary):
-                self._filesystem.delete_file(temporary)
-            raise
+    def _contradicted(self, news: MarketCandles, others: Iterable[Part]) -> bool:
+        theirs = (self._files.read(part, news.symbol, news.timeframe) for part in others)
+        return any(bool(merge(other, news).conflicting.any()) for other in theirs if other is not None)
+
+    def _put_together(self, like: MarketCandles, month: str) -> None:
+        """Write the union of a month's parts, then remove them; killed in between, the month holds the same candles twice."""
+        parts, union = self._read_month(like, month)
+        serial = parts[0].serial or f"{0:016x}-00000000"
+        self._files.write(union, month, f"{serial.split('-')[0]}-{new_serial().split('-')[1]}")
+        for part in parts:
+            self._files.delete(part)
+        self._files.sweep(like.symbol, like.timeframe)
+
+    def _read_month(self, like: MarketCandles, month: str) -> tuple[list[Part], MarketCandles]:
+        """Return a month's parts and their union: without candles, but of the side of `like`, if there are none."""
+        read = self._read_parts(like.symbol, like.timeframe, lambda each: each == month)
+        if not read:
+            nothing = _no_candles(like.symbol, like.timeframe)
+            return [], MarketCandles(candles=nothing, side=like.side, details=no_details(0))
+        return list(read), _union(read.values())
+
+    def _read_months(self, symbol: str, timeframe: Timeframe, wanted: Callable[[str], bool]) -> dict[str, MarketCandles]:
+        read = self._read_parts(symbol, timeframe, wanted)
+        return {month: _union(read[part] for part in parts) for month, parts in groupby(read, key=lambda part: part.month)}
+
+    def _read_parts(self, symbol: str, timeframe: Timeframe, wanted: Callable[[str], bool]) -> dict[Part, MarketCandles]:
+        """Read the parts of some months, until two listings in a row name the same ones.
+
+        A folder may be listed while its files are being put together, and the listing may then lack both the old ones and the new.
+        """
+        read: dict[Part, MarketCandles | None] = {}
+        listed: list[Part] | None = None
+        while True:
+            parts = [part for part in self._files.parts(symbol, timeframe) if wanted(part.month)]
+            for part in parts:
+                if part not in read:
+                    read[part] = self._files.read(part, symbol, timeframe)
+            found = {part: data for part in parts if (data := read[part]) is not None}
+            if parts == listed and len(found) == len(parts):
+                return found
+            listed = parts
+
+    def _require_same_side(self, given: MarketCandles) -> None:
+        parts = self._files.parts(given.symbol, given.timeframe)
+        stored = self._files.read(parts[-1], given.symbol, given.timeframe) if parts else None
+        if stored is not None and stored.side != given.side:
+            allowed = f"{stored.side} prices, as those stored; or another store"
+            raise BadCandles(f"{given.symbol} {given.timeframe}", f"{given.side} prices", allowed)
+
+    def _existing(self) -> str:
+        named = ", ".join(f"{symbol} {timeframe}" for symbol, timeframe in self._files.series())
+        return named or f"none: {self._files.root} is empty"
 
 
-def _no_candles() -> tuple[TimeArray, FloatArray]:
-    return np.empty(0, dtype="datetime64[s]"), np.empty((0, len(COLUMNS)))
+def _union(parts: Iterable[MarketCandles]) -> MarketCandles:
+    return reduce(lambda earlier, later: merge(earlier, later).data, parts)
+
+
+def _rows(data: MarketCandles, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> MarketCandles:
+    candles = data.candles
+    kept = CandleSeries(
+        symbol=candles.symbol, timeframe=candles.timeframe, open_times=candles.open_times[mask], values=candles.values[mask]
+    )
+    return MarketCandles(candles=kept, side=data.side, details=data.details[mask])
+
+
+def _rows_at(data: MarketCandles, open_times: np.ndarray[tuple[int], np.dtype[np.datetime64]]) -> MarketCandles:
+    return _rows(data, np.isin(data.open_times, open_times))
+
+
+def _no_candles(symbol: str, timeframe: Timeframe) -> CandleSeries:
+    nothing = np.empty((0, len(COLUMNS)))
+    return CandleSeries(symbol=symbol, timeframe=timeframe, open_times=np.empty(0, dtype="datetime64[s]"), values=nothing)
 
 
 def _whole_second(moment: datetime) -> np.datetime64:
