@@ -22,7 +22,7 @@ from fxcast.cluster.local import REPOSITORY, ray_session, require_free_port
 from fxcast.cluster.serve_driver import served
 from fxcast.cluster.train_plan import plan_periods
 from fxcast.config import JobSettings
-from fxcast.data.quality import render
+from fxcast.data.quality_table import render
 from fxcast.data.store import CandleStore
 from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64

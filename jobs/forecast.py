@@ -14,13 +14,14 @@ from rich.table import Table
 from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.config import JobSettings
-from fxcast.data.importers import read_candles_csv
+from fxcast.data.importing.files import find_sources
+from fxcast.data.importing.read import ImportOptions, read_candles
 from fxcast.data.store import CandleStore
-from fxcast.data.windows import window_at
+from fxcast.data.windows import last_close, stored_window, window_at
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadSetup
+from fxcast.errors import BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.terminal import new_console
 from jobs.entry import run
@@ -31,10 +32,12 @@ class ForecastJob(JobSettings):
 
     model: Path | None = Field(default=None, description="model folder; without it, the registry's active model")
     database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
-    csv: Path | None = Field(default=None, description="CSV file with a header; without it, the store is read")
-    day_first: bool = Field(default=False, description="read 03.04.2017 in the CSV as 3 April")
-    zone: str = Field(default="UTC", description="IANA time zone of the CSV's times without an offset")
-    columns: dict[str, str] = Field(default={}, description="the CSV's names for time, open, high, low, close, volume: open=Bid")
+    source: Path | None = Field(
+        default=None, description="file of candles, as jobs.ingest reads them; without it, the store is read"
+    )
+    day_first: bool | None = Field(default=None, description="03/04/2017 in the file is 3 April; found by the rows where they tell")
+    zone: str | None = Field(default=None, description="clock of the file's times without an offset, as jobs.ingest takes it")
+    columns: dict[str, str] = Field(default={}, description="the file's names for time, open, high, low, close, volume: open=Bid")
     store: str = Field(default="runs/store", description="root of the candle store")
     symbol: str = "EURUSD"
     timeframe: str = "1h"
@@ -66,21 +69,23 @@ def forecast(settings: ForecastJob) -> LDM4TSPrediction:
 
 
 def _window(settings: ForecastJob, timeframe: Timeframe) -> CandleSeries:
-    if settings.csv is None:
-        series = CandleStore(settings.store).read(settings.symbol, timeframe)
-    else:
-        read = read_candles_csv(
-            settings.csv,
-            symbol=settings.symbol,
-            timeframe=timeframe,
-            day_first=settings.day_first,
-            zone=settings.zone,
-            columns=settings.columns,
-        )
-        for row in read.refused:  # on stderr: stdout may be JSON
-            sys.stderr.write(f"refused line {row.line}: {row.reason.value}: {row.detail}\n")
-        series = read.series
-    return window_at(series, settings.at or datetime.max.replace(tzinfo=UTC))
+    if settings.source is None:
+        store = CandleStore(settings.store)
+        return stored_window(store, settings.symbol, timeframe, settings.at or last_close(store, settings.symbol, timeframe))
+    options = ImportOptions(
+        symbol=settings.symbol,
+        timeframe=timeframe,
+        day_first=settings.day_first,
+        zone=settings.zone,
+        columns=settings.columns,
+    )
+    sources = find_sources(settings.source)
+    if len(sources) != 1:
+        raise BadSetting(f"source: found {len(sources)} files in {settings.source}; allowed: one")
+    read = read_candles(sources[0], options)
+    for row in read.refused:  # on stderr: stdout may be JSON
+        sys.stderr.write(f"refused line {row.line}: {row.reason.value}: {row.detail}\n")
+    return window_at(read.series, settings.at or datetime.max.replace(tzinfo=UTC))
 
 
 def _model_folder(settings: ForecastJob) -> Path:

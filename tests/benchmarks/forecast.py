@@ -15,10 +15,8 @@ import torch
 from fxcast import __version__
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
-from fxcast.data.importers import read_candles_csv
-from fxcast.data.packaged import packaged_sample
+from fxcast.data.packaged import read_packaged_sample
 from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.domain.timeframe import Timeframe
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE, decode, encode, load_autoencoder
 from fxcast.models.config import preset_config
 from fxcast.models.features import condition_features
@@ -108,7 +106,7 @@ def main() -> None:
     """Run the benchmark."""
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    series = read_candles_csv(packaged_sample(), symbol="EURUSD", timeframe=Timeframe("1h"), day_first=True).series
+    series = read_packaged_sample().series
     window = series.slice(3000, 3100)
     pipeline = LDM4TSPipeline.untrained(
         preset_config("tiny", "1h"), load_autoencoder(SHIPPED_TINY_VAE), embed_sentences(packaged_text_encoder())

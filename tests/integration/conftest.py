@@ -13,11 +13,9 @@ import torch
 from fxcast import __version__
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
-from fxcast.data.importers import read_candles_csv
-from fxcast.data.packaged import packaged_sample
+from fxcast.data.packaged import read_packaged_sample
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries
-from fxcast.domain.timeframe import Timeframe
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE, load_autoencoder
 from fxcast.models.config import preset_config
 from fxcast.models.folder import save_pretrained
@@ -36,7 +34,7 @@ def dashboard_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def series() -> CandleSeries:
     """The packaged hourly EUR/USD candles of 2017."""
-    return read_candles_csv(packaged_sample(), symbol="EURUSD", timeframe=Timeframe("1h"), day_first=True).series
+    return read_packaged_sample().series
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -62,19 +63,46 @@ def test_csv_with_bad_rows_is_ingested_without_them_and_they_are_listed(tmp_path
     rows[4] = "2024-03-04T04:00:00Z,nan,1.2,1.0,1.1,10"
     source = tmp_path / "mixed.csv"
     source.write_text("\n".join(["time,open,high,low,close,volume", *rows]))
-    report = tmp_path / "report.json"
-    answer = _run("jobs.ingest", "--csv", str(source), "--store", str(tmp_path / "store"), "--report", str(report))
+    report = tmp_path / "report"
+    answer = _run(
+        "jobs.ingest",
+        "--source",
+        str(source),
+        "--symbol",
+        "EURUSD",
+        "--zone",
+        "UTC",
+        "--timeframe",
+        "1h",
+        "--store",
+        str(tmp_path / "store"),
+        "--report",
+        str(report),
+    )
     assert answer.returncode == 0, answer.stderr
     assert "line 4:" in answer.stdout
     assert "line 6:" in answer.stdout
-    assert json.loads(report.read_text())["accepted"] == 4
-    assert [row["line"] for row in json.loads(report.read_text())["refused_rows"]] == [4, 6]
+    assert json.loads((report / "report.json").read_text())["accepted"] == 4
+    assert [row["line"] for row in csv.DictReader((report / "quarantine.csv").open())] == ["4", "6"]
+    assert (report / "coverage.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_csv_without_a_valid_row_exits_2(tmp_path: Path) -> None:
     source = tmp_path / "bad.csv"
     source.write_text("time,open,high,low,close,volume\n2024-03-04T00:00:00Z,-1,1.2,1.0,1.1,10\n")
-    answer = _run("jobs.ingest", "--csv", str(source), "--store", str(tmp_path / "store"))
+    answer = _run(
+        "jobs.ingest",
+        "--source",
+        str(source),
+        "--symbol",
+        "EURUSD",
+        "--timeframe",
+        "1h",
+        "--store",
+        str(tmp_path / "store"),
+        "--report",
+        str(tmp_path),
+    )
     assert answer.returncode == 2
     assert "no valid candle" in answer.stderr
 
@@ -97,7 +125,7 @@ def test_forecast_from_a_csv_lists_the_rows_that_it_refuses(
     rows[3] = rows[3].split(",")[0] + ",nan,1,1,1,1"
     source = tmp_path / "mine.csv"
     source.write_text("\n".join(["time,open,high,low,close,volume", *rows]))
-    assert forecast.main(["--model", str(model_folder), "--csv", str(source), "--num-samples", "5", "--as-json"]) == 0
+    assert forecast.main(["--model", str(model_folder), "--source", str(source), "--num-samples", "5", "--as-json"]) == 0
     answer = capsys.readouterr()
     assert "refused line 5:" in answer.err
     assert json.loads(answer.out)["price"] == series.closes[129]

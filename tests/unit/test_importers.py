@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fxcast.data.importers import ImportResult, Reason, read_candles_csv
-from fxcast.data.packaged import packaged_sample
+from fxcast.data.importing.files import SourceFile
+from fxcast.data.importing.read import ImportOptions, read_candles
+from fxcast.data.importing.result import ImportResult, Reason
+from fxcast.data.packaged import packaged_sample, read_packaged_sample
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadSetting, BadSetup
 
@@ -20,12 +22,16 @@ HEADER = "Time,Open,High,Low,Close,Volume"
 SOUND = "1.10,1.12,1.09,1.11,500"
 
 
+def read_file(path: Path, *, timeframe: str = "1h", **options: Any) -> ImportResult:
+    return read_candles(SourceFile(path=path), ImportOptions(symbol="EURUSD", timeframe=Timeframe(timeframe), **options))
+
+
 @pytest.fixture
 def read(tmp_path: Path) -> ReadRows:
     def read_rows(*rows: str, header: str = HEADER, timeframe: str = "1h", **options: Any) -> ImportResult:
         path = tmp_path / "candles.csv"
         path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-        return read_candles_csv(path, symbol="EURUSD", timeframe=Timeframe(timeframe), **options)
+        return read_file(path, timeframe=timeframe, **options)
 
     return read_rows
 
@@ -65,8 +71,8 @@ def test_sound_rows_arrive_unchanged(read: ReadRows) -> None:
         ("2017-03-06 09:00:00,1.13,1.12,1.09,1.11,500", Reason.OUTSIDE_RANGE, "high 1.12 below open 1.13 or close 1.11"),
         ("2017-03-06 09:00:00,1.10,1.12,1.09,1.08,500", Reason.OUTSIDE_RANGE, "low 1.09 above open 1.1 or close 1.08"),
         ("2017-03-06 09:00:00,1.10,1.12,1.09,1.11,-1", Reason.NEGATIVE_VOLUME, "volume -1"),
-        ("2017-03-06 09:00:00,1.10,1.12,1.09,1.11", Reason.FIELD_COUNT, "5 fields, the header has 6"),
-        ("2017-03-06 09:00:00,1.10,1.12,1.09,1.11,500,7", Reason.FIELD_COUNT, "7 fields, the header has 6"),
+        ("2017-03-06 09:00:00,1.10,1.12,1.09,1.11", Reason.FIELD_COUNT, "5 fields, not 6"),
+        ("2017-03-06 09:00:00,1.10,1.12,1.09,1.11,500,7", Reason.FIELD_COUNT, "7 fields, not 6"),
         ("2017-13-06 09:00:00," + SOUND, Reason.UNREADABLE_TIME, "'2017-13-06 09:00:00'"),
         ("2017-02-30 09:00:00," + SOUND, Reason.UNREADABLE_TIME, "'2017-02-30 09:00:00'"),
         ("2017-03-06," + SOUND, Reason.UNREADABLE_TIME, "'2017-03-06'"),
@@ -125,7 +131,7 @@ def test_blank_lines_are_no_rows_but_count_as_lines(read: ReadRows) -> None:
 
 
 def test_line_numbers_hold_across_chunks(read: ReadRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fxcast.data.importers._CHUNK_LINES", 2)
+    monkeypatch.setattr("fxcast.data.importing.read._CHUNK_LINES", 2)
     result = read(hour(8), hour(9), hour(9), "bad", hour(10), hour(9), "bad")
     assert refusals(result) == [
         (4, Reason.IDENTICAL_DUPLICATE),
@@ -138,8 +144,20 @@ def test_line_numbers_hold_across_chunks(read: ReadRows, monkeypatch: pytest.Mon
 def test_day_first_decides_between_third_of_april_and_fourth_of_march(read: ReadRows) -> None:
     row = f"03.04.2017 22:00:00.000,{SOUND}"
     assert times(read(row, day_first=True)) == ["2017-04-03T22:00:00"]
-    assert times(read(row)) == ["2017-03-04T22:00:00"]
+    assert times(read(row, day_first=False)) == ["2017-03-04T22:00:00"]
     assert times(read(f"2017-04-03 22:00,{SOUND}", day_first=True)) == ["2017-04-03T22:00:00"]
+
+
+def test_the_rows_tell_whether_the_day_comes_first(read: ReadRows) -> None:
+    days_first = [f"{day:02}/04/2017 12:00,{SOUND}" for day in range(3, 8)]
+    months_first = [f"04/{day:02}/2017 12:00,{SOUND}" for day in range(3, 8)]
+    assert times(read(*days_first)) == times(read(*months_first)) == [f"2017-04-{day:02}T12:00:00" for day in range(3, 8)]
+    assert times(read(f"03.04.2017 22:00,{SOUND}")) == ["2017-04-03T22:00:00"]  # nobody writes month.day.year with dots
+
+
+def test_a_date_that_may_be_either_is_refused_rather_than_guessed(read: ReadRows) -> None:
+    with pytest.raises(BadSetting, match="day_first: missing; 03/04/2017 may be day or month first"):
+        read(f"03/04/2017 22:00,{SOUND}")
 
 
 @pytest.mark.parametrize("written", ["2017-03-06T10:00:00Z", "2017-03-06T12:00+02:00", "2017-03-06 04:30:00.000-0530"])
@@ -167,16 +185,22 @@ def test_columns_are_found_in_any_case_and_order_or_by_mapping(read: ReadRows) -
 
 
 @pytest.mark.parametrize(
-    ("header", "named"),
+    ("header", "row", "named"),
     [
-        ("Time,Open,High,Low,Close", "'volume'"),
-        ("Open,High,Low,Close,Volume", "'time' or 'date'"),
-        ("Time,Date,Open,High,Low,Close,Volume", "Time, Date for time"),
+        ("Time,Open,High,Low,Volume", "2017-03-06 08:00,1.1,1.2,1.0,5", "'close'"),
+        ("Stamp,Open,High,Low,Close,Volume", hour(8), "'time' or 'date'"),
+        ("Time,Date,Open,High,Low,Close,Volume", "2017-03-06 08:00,2017-03-06 08:00," + SOUND, "Time, Date for time"),
     ],
 )
-def test_a_missing_or_double_column_is_named(read: ReadRows, header: str, named: str) -> None:
+def test_a_missing_or_double_column_is_named(read: ReadRows, header: str, row: str, named: str) -> None:
     with pytest.raises(BadCandles, match=named):
-        read(hour(8), header=header)
+        read(row, header=header)
+
+
+def test_a_file_without_volume_has_none(read: ReadRows) -> None:
+    result = read("2017-03-06 08:00,1.10,1.12,1.09,1.11", header="Time,Open,High,Low,Close")
+    assert result.series.values[0].tolist() == [1.10, 1.12, 1.09, 1.11, 0.0]
+    assert np.isnan(result.data.details).all()
 
 
 @pytest.mark.parametrize(
@@ -185,7 +209,6 @@ def test_a_missing_or_double_column_is_named(read: ReadRows, header: str, named:
         (b"", "empty"),
         (b"\n \n", "empty"),
         (b"PAR1\x00\x00\x15", "not text"),
-        (HEADER.encode("utf-16"), "not text"),
         (b"\xe9\xe8,a\n1,2\n", "not text"),
     ],
 )
@@ -193,26 +216,32 @@ def test_what_is_no_csv_text_is_named(tmp_path: Path, content: bytes, named: str
     path = tmp_path / "candles.csv"
     path.write_bytes(content)
     with pytest.raises(BadCandles, match=named):
-        read_candles_csv(path, symbol="EURUSD", timeframe=Timeframe("1h"))
+        read_file(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadCandles, match=r"nowhere\.csv: found No such file"):
-        read_candles_csv(tmp_path / "nowhere.csv", symbol="EURUSD", timeframe=Timeframe("1h"))
+        read_file(tmp_path / "nowhere.csv")
 
 
 def test_a_byte_that_is_no_utf8_costs_its_own_row_only(tmp_path: Path) -> None:
     path = tmp_path / "candles.csv"
     path.write_bytes(f"{HEADER}\r\n{hour(8)}\r\n{hour(9)}".encode() + b"\xb5\r\n" + f"{hour(10)}\r\n".encode())
-    result = read_candles_csv(path, symbol="EURUSD", timeframe=Timeframe("1h"))
+    result = read_file(path)
     assert refusals(result) == [(3, Reason.UNREADABLE_NUMBER)]
     assert len(result.series) == 2
+
+
+def test_utf16_is_read_as_metatrader_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "candles.csv"
+    path.write_text(f"{HEADER}\n{hour(8)}\n", encoding="utf-16")
+    assert len(read_file(path).series) == 1
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     path = tmp_path / "candles.csv"
     path.write_text(f"{HEADER}\n{hour(8)}\n", encoding="utf-8-sig")
-    assert len(read_candles_csv(path, symbol="EURUSD", timeframe=Timeframe("1h")).series) == 1
+    assert len(read_file(path).series) == 1
 
 
 def test_no_valid_row_gives_an_empty_series(read: ReadRows) -> None:
@@ -233,7 +262,7 @@ def test_an_unknown_key_in_the_column_mapping_is_refused(read: ReadRows) -> None
 
 def test_the_packaged_sample_holds_the_year_2017_without_a_refused_row() -> None:
     pytest.importorskip("gym_anytrading", reason="the sample extra is not installed")
-    result = read_candles_csv(packaged_sample(), symbol="EURUSD", timeframe=Timeframe("1h"), day_first=True)
+    result = read_packaged_sample()
     assert (result.rows_read, len(result.series), result.refused) == (6225, 6225, ())
     assert result.series.open_times[[0, -1]].tolist() == np.array(["2017-01-01T22", "2017-12-29T21"], "M8[s]").tolist()
 

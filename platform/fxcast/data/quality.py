@@ -1,29 +1,34 @@
-"""Say what an import is worth: what was refused, what is missing, what is stamped in a closed market."""
+"""Say what an import is worth: what was refused and repaired, what is missing, what looks wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.markup import escape
-from rich.table import Table
 
-from fxcast.data.importers import ImportResult, RefusedRow
-from fxcast.domain.calendar import is_open
-from fxcast.domain.candle import TimeArray, to_datetime
+from fxcast.data.checks import (
+    Coverage,
+    Frozen,
+    Gap,
+    Spike,
+    VolumeOutlier,
+    find_frozen,
+    find_spikes,
+    find_volume_outliers,
+    measure_coverage,
+)
+from fxcast.data.importing.result import ImportResult, RefusedRow, RepairedRow
+from fxcast.data.week import WeekCheck, check_weeks
+from fxcast.domain.calendar import open_mask
+from fxcast.domain.candle import to_datetime
+from fxcast.domain.market import DETAILS, MarketCandles, PriceSide
 from fxcast.domain.timeframe import Timeframe
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """Candles that the open market should have given and the series lacks; a weekend inside a gap counts nothing."""
-
-    start: datetime
-    missing_bars: int
+_Record = Spike | Frozen | VolumeOutlier | Gap | WeekCheck | RepairedRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,106 +36,131 @@ class QualityReport:
     """What was read, and what it is worth.
 
     Attributes:
+        source: The file, or the folder or pattern of several.
+        files: How each file was read: name, format, clock, rows.
+        side, details: What the prices are prices of, and what else is known of at least one candle.
+        overlapping: Rows whose candle another file had already.
         first, last: Open times of the first and the last accepted candle, None if none was accepted.
-        expected: How many candles open between first and last while the market is open.
-        completeness_pct: Share of those that are there; None if none is expected.
-        gaps: Runs of missing candles, oldest first.
-        closed_market: Open times of accepted candles while the market is closed: a warning, they are kept.
+        spikes, frozen, volume_outliers, closed_market: What looks wrong and was kept; closed_market holds open times.
+        warnings: What a reader must not miss, in sentences.
     """
 
     source: str
+    files: tuple[Mapping[str, str], ...]
     symbol: str
     timeframe: Timeframe
+    side: PriceSide
+    details: tuple[str, ...]
     rows_read: int
     accepted: int
+    overlapping: int
     refused: tuple[RefusedRow, ...]
+    repaired: tuple[RepairedRow, ...]
     first: datetime | None
     last: datetime | None
-    expected: int
-    completeness_pct: float | None
-    gaps: tuple[Gap, ...]
+    coverage: Coverage
+    week: WeekCheck
+    spikes: tuple[Spike, ...]
+    frozen: tuple[Frozen, ...]
+    volume_outliers: tuple[VolumeOutlier, ...]
     closed_market: tuple[datetime, ...]
+    notes: tuple[str, ...]
 
     @property
-    def refused_lines(self) -> Mapping[str, tuple[int, ...]]:
-        """Lines of the refused rows by reason, the most frequent reason first."""
-        lines: dict[str, tuple[int, ...]] = {}
-        for row in self.refused:
-            lines[row.reason.value] = (*lines.get(row.reason.value, ()), row.line)
-        return dict(sorted(lines.items(), key=lambda item: -len(item[1])))
+    def completeness_pct(self) -> float | None:
+        """Share of the open market's candles that are there; None if none is expected."""
+        expected, missing = self.coverage.expected, self.coverage.missing
+        return 100.0 * (1 - missing / expected) if expected else None
 
     @property
-    def missing(self) -> int:
-        """How many candles the gaps hold together."""
-        return sum(gap.missing_bars for gap in self.gaps)
+    def refused_by_reason(self) -> Mapping[str, int]:
+        """How many rows were refused by reason, the most frequent first."""
+        return dict(Counter(row.reason.value for row in self.refused).most_common())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        noted = tuple(note.removeprefix("warning: ") for note in self.notes if note.startswith("warning: "))
+        return noted if self.week.is_possible else (self.week.describe(), *noted)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; times are ISO 8601 in UTC."""
+        coverage = self.coverage
         return {
             "source": self.source,
+            "files": [dict(each) for each in self.files],
             "symbol": self.symbol,
             "timeframe": self.timeframe.name,
+            "side": self.side.value,
+            "details": list(self.details),
             "rows_read": self.rows_read,
             "accepted": self.accepted,
+            "overlapping": self.overlapping,
             "refused": len(self.refused),
-            "refused_lines": {reason: list(lines) for reason, lines in self.refused_lines.items()},
-            "refused_rows": [
-                {"line": row.line, "reason": row.reason.value, "detail": row.detail, "text": row.text} for row in self.refused
-            ],
+            "refused_by_reason": dict(self.refused_by_reason),
+            "repaired": [_plain(row) for row in self.repaired],
             "first": None if self.first is None else self.first.isoformat(),
             "last": None if self.last is None else self.last.isoformat(),
-            "expected": self.expected,
-            "missing": self.missing,
+            "expected": coverage.expected,
+            "missing": coverage.missing,
             "completeness_pct": self.completeness_pct,
-            "gaps": [{"start": gap.start.isoformat(), "missing_bars": gap.missing_bars} for gap in self.gaps],
+            "completeness_pct_by_session": dict(coverage.by_session),
+            "gaps": [_plain(gap) for gap in coverage.gaps],
+            "brief_gaps": coverage.brief,
+            "daily_holes": [str(hole) for hole in coverage.holes],
+            "empty_days": [day.isoformat() for day in coverage.empty_days],
+            "by_day": {day.isoformat(): list(counts) for day, counts in coverage.by_day.items()},
+            "week": _plain(self.week) | {"says": self.week.describe(), "is_possible": self.week.is_possible},
+            "spikes": [_plain(spike) for spike in self.spikes],
+            "frozen": [_plain(run) for run in self.frozen],
+            "volume_outliers": [_plain(outlier) for outlier in self.volume_outliers],
             "closed_market": [moment.isoformat() for moment in self.closed_market],
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 
-def quality_report(result: ImportResult) -> QualityReport:
-    """Compare what was accepted with the FX calendar; a candle belongs to the open market if the market is open at its open."""
-    series = result.series
+def quality_report(data: MarketCandles, results: Sequence[ImportResult], *, source: str, overlapping: int = 0) -> QualityReport:
+    """Judge the candles that were read, all files of a source together.
+
+    Args:
+        data: Their union.
+        results: What each file gave.
+        source: What was asked to be read.
+        overlapping: How many candles came from more than one file.
+    """
+    series = data.candles
     times = series.open_times
-    step = np.timedelta64(series.timeframe.minutes * 60, "s")
-    grid = np.arange(times[0], times[-1] + step, step) if len(series) else times
-    expected = grid[_open_at(grid)]
-    missing_at = np.flatnonzero(~np.isin(expected, times))
-    runs = np.split(missing_at, np.flatnonzero(np.diff(missing_at) > 1) + 1) if len(missing_at) else []
+    known = np.any(~np.isnan(data.details), axis=0)
     return QualityReport(
-        source=result.source,
+        source=source,
+        files=tuple(
+            {"name": each.source, "format": each.format, "zone": each.zone, "rows": f"{each.rows_read}"} for each in results
+        ),
         symbol=series.symbol,
         timeframe=series.timeframe,
-        rows_read=result.rows_read,
+        side=data.side,
+        details=tuple(name for name, is_known in zip(DETAILS, known.tolist(), strict=True) if is_known),
+        rows_read=sum(each.rows_read for each in results),
         accepted=len(series),
-        refused=result.refused,
+        overlapping=overlapping,
+        refused=tuple(row for each in results for row in each.refused),
+        repaired=tuple(row for each in results for row in each.repaired),
         first=to_datetime(times[0]) if len(series) else None,
         last=to_datetime(times[-1]) if len(series) else None,
-        expected=len(expected),
-        completeness_pct=100.0 * (1 - len(missing_at) / len(expected)) if len(expected) else None,
-        gaps=tuple(Gap(start=to_datetime(expected[int(run[0])]), missing_bars=len(run)) for run in runs),
-        closed_market=tuple(to_datetime(moment) for moment in times[~_open_at(times)]),
+        coverage=measure_coverage(times, series.timeframe),
+        week=check_weeks(times, series.timeframe.step),
+        spikes=find_spikes(series),
+        frozen=find_frozen(series),
+        volume_outliers=find_volume_outliers(series),
+        closed_market=tuple(to_datetime(moment) for moment in times[~open_mask(times)]),
+        notes=tuple(dict.fromkeys(note for each in results for note in each.notes)),
     )
 
 
-def _open_at(times: TimeArray) -> NDArray[np.bool_]:
-    # The market opens and closes on full hours of UTC, so one look at the calendar serves the sixty minutes of an hour.
-    hours, hour_of = np.unique(times.astype("datetime64[h]"), return_inverse=True)
-    return np.array([is_open(to_datetime(hour)) for hour in hours], dtype=bool)[hour_of]
+def _plain(value: _Record) -> dict[str, Any]:
+    def convert(item: object) -> object:
+        if isinstance(item, datetime | date):
+            return item.isoformat()
+        return [convert(each) for each in item] if isinstance(item, list | tuple) else item
 
-
-def render(report: QualityReport) -> Table:
-    """Lay the report out for a terminal."""
-    table = Table("", "", title=escape(f"{report.symbol} {report.timeframe} from {report.source}"), show_header=False)
-    table.add_row("rows read", f"{report.rows_read:,}")
-    table.add_row("accepted", f"{report.accepted:,}")
-    table.add_row("refused", f"{len(report.refused):,}")
-    for reason, lines in report.refused_lines.items():
-        table.add_row(f"  {reason}", f"{len(lines):,}")
-    if report.first is not None and report.last is not None:
-        table.add_row("first to last", f"{report.first:%Y-%m-%d %H:%M} to {report.last:%Y-%m-%d %H:%M} UTC")
-    if report.completeness_pct is not None:
-        table.add_row("complete", f"{report.completeness_pct:.2f} % of {report.expected:,} candles while the market is open")
-    table.add_row("gaps", f"{len(report.gaps):,}, {report.missing:,} candles missing")
-    if report.closed_market:
-        table.add_row("warning", f"{len(report.closed_market):,} candles stamped in the closed market")
-    return table
+    return {name: convert(item) for name, item in asdict(value).items()}

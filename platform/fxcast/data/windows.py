@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fxcast.domain.candle import CandleSeries, to_datetime64
+from fxcast.data.resample import resample
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS
+from fxcast.domain.market import concatenate, without_details
+from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles
 
 
@@ -28,6 +33,65 @@ def window_at(series: CandleSeries, moment: datetime, bars: int = CONTEXT_BARS) 
     if closed < bars:
         raise BadCandles("candles", f"{closed} known at {moment.isoformat()}", f"at least {bars}")
     return series.slice(closed - bars, closed)
+
+
+def stored_window(
+    store: CandleStore, symbol: str, timeframe: Timeframe, moment: datetime, bars: int = CONTEXT_BARS
+) -> CandleSeries:
+    """Return the last `bars` candles of a store that are known at a moment, oldest first; reads only the months it needs.
+
+    Where the store holds none of the timeframe, they are made of the longest that divides it; a candle that is still growing at
+    the moment is not among them.
+
+    Raises:
+        BadCandles: If fewer are known, or the store holds neither the timeframe nor one that divides it (names what it holds).
+    """
+    source = _stored_source(store, symbol, timeframe)
+    span = store.span(symbol, source)
+    parts = list[CandleSeries]()
+    known = 0
+    if span is not None:
+        for start, stop in _months_back(timeframe, span[0], min(moment, span[1])):
+            data = store.read_market(symbol, source, start, stop)
+            parts.append(known_at(resample(data, timeframe, as_of=moment).complete.candles, moment))
+            known += len(parts[-1])
+            if known >= bars:
+                break
+    if known < bars:
+        raise BadCandles("candles", f"{known} of {symbol} {timeframe} known at {moment.isoformat()}", f"at least {bars}")
+    whole = concatenate([without_details(part) for part in reversed(parts)]).candles
+    return whole.slice(known - bars, known)
+
+
+def last_close(store: CandleStore, symbol: str, timeframe: Timeframe) -> datetime:
+    """Return the moment of a store's latest knowledge: the close of the last candle that a window of the timeframe is made of.
+
+    Raises:
+        BadCandles: If the store holds neither the timeframe nor one that divides it.
+    """
+    span = store.span(symbol, _stored_source(store, symbol, timeframe))
+    if span is None:
+        raise BadCandles("series", f"no candle of {symbol} {timeframe}", "a series with candles")
+    return span[1]
+
+
+def _stored_source(store: CandleStore, symbol: str, timeframe: Timeframe) -> Timeframe:
+    """Return the stored timeframe itself, or the longest that divides it."""
+    dividing = [stored for stored in store.timeframes(symbol) if timeframe.minutes % stored.minutes == 0]
+    if not dividing:
+        store.read(symbol, timeframe)  # says what there is
+    return dividing[-1]
+
+
+def _months_back(timeframe: Timeframe, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield from the latest to the earliest the months from `first` to `last`, each from the open of the candle at its turn."""
+    turn = last.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    stop = last
+    while stop > first:
+        start = to_datetime(timeframe.opening(np.array([to_datetime64(turn)]))[0])
+        if start < stop:
+            yield start, stop
+        stop, turn = min(stop, start), (turn - timedelta(days=1)).replace(day=1)
 
 
 def window_ends(series: CandleSeries, *, future_bars: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:

@@ -1,0 +1,215 @@
+"""Read candles from a file of any known format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from fxcast.data.importing.clean import clean
+from fxcast.data.importing.clocks import NEW_YORK_CLOSE, SourceClock
+from fxcast.data.importing.detect import detect_layout
+from fxcast.data.importing.files import SourceFile, open_lines, read_start
+from fxcast.data.importing.layout import FileFormat, Layout
+from fxcast.data.importing.order import joined, put_in_order
+from fxcast.data.importing.result import ImportResult, Repair
+from fxcast.data.importing.rows import RowReader, Rows
+from fxcast.data.importing.stamps import StampKind, StampReader
+from fxcast.data.week import fitting_clocks
+from fxcast.domain.candle import CandleSeries, TimeArray
+from fxcast.domain.currencies import is_plausible_price, points_per_unit, symbols_named_in, typical_price
+from fxcast.domain.market import MarketCandles, PriceSide
+from fxcast.domain.timeframe import Timeframe, timeframes
+from fxcast.errors import BadCandles, BadSetting
+
+_CHUNK_LINES = 100_000  # bounds the memory that text takes; one-minute candles of ten years are 3.7 million lines
+_ENOUGH_ROWS = 20  # to tell a timeframe by
+_LARGE = 1_000.0  # whole numbers this large may be points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What the user says of a file; None where it is to be found out.
+
+    Attributes:
+        symbol, timeframe, format, day_first: As they are named.
+        zone: A `SourceClock`'s name, for times that carry no offset.
+        columns: The file's names of roles such as `time`, `open` or `bid_close`.
+        side: What the prices are prices of.
+        price_scale: What prices are to be divided by.
+        repairs: What may be put right.
+    """
+
+    symbol: str | None = None
+    timeframe: Timeframe | None = None
+    format: FileFormat | None = None
+    zone: str | None = None
+    day_first: bool | None = None
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    side: PriceSide | None = None
+    price_scale: int | None = None
+    repairs: frozenset[Repair] = frozenset()
+
+
+def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
+    """Read the candles of one file.
+
+    Of rows whose times clash, the fewest are refused: one stray date far ahead costs one row, not all that follow. Where the
+    choice is open, as between duplicates, the earlier line stays.
+
+    Raises:
+        BadCandles: If the file can't be read, or holds no candles in any known layout, or prices in an unknown unit.
+        BadSetting: If something is missing that the file does not say (symbol, zone), is unknown, or contradicts the file.
+    """
+    if options.zone is not None:
+        SourceClock(options.zone)  # an unknown one is refused before anything is read
+    start = read_start(source)
+    layout = detect_layout(
+        source, start, format=options.format, columns=options.columns, day_first=options.day_first, side=options.side
+    )
+    notes = list(layout.notes)
+    symbol = _symbol(source, options, notes)
+    probe = _probe(layout, start, symbol)
+    timeframe = _timeframe(source, options, probe.times)
+    reader = RowReader(
+        layout=layout,
+        stamps=StampReader(
+            kind=layout.stamp,
+            clock=SourceClock(_zone(source, options, layout, probe, timeframe, notes)),
+            day_first=layout.day_first,
+            midnight=layout.midnight,
+        ),
+        symbol=symbol,
+        timeframe=timeframe,
+        source=source.name,
+        price_scale=_price_scale(source, options, symbol, probe.values, notes),
+        repairs=options.repairs,
+    )
+    parts: list[Rows] = []
+    rows_read = 0
+    with open_lines(source) as lines:
+        for _ in islice(lines, layout.header_lines):
+            pass
+        first_line = layout.header_lines + 1
+        while chunk := list(islice(lines, _CHUNK_LINES)):
+            refused_before = len(reader.refused)
+            part = reader.read(chunk, first_line)
+            rows_read += len(part.lines) + len(reader.refused) - refused_before
+            first_line += len(chunk)
+            parts.append(part)
+    sort = Repair.ORDER in options.repairs
+    rows = put_in_order(joined(parts), source=source.name, sort=sort, refused=reader.refused, repaired=reader.repaired)
+    rows = clean(rows, source=source.name, repairs=options.repairs, refused=reader.refused, repaired=reader.repaired)
+    candles = CandleSeries(symbol=symbol, timeframe=timeframe, open_times=rows.times, values=rows.values)
+    return ImportResult(
+        source=source.name,
+        format=layout.describe(),
+        zone=reader.stamps.clock.name,
+        data=MarketCandles(candles=candles, side=layout.side, details=rows.details),
+        lines=rows.lines,
+        refused=tuple(sorted(reader.refused, key=lambda row: row.line)),
+        repaired=tuple(sorted(reader.repaired, key=lambda row: row.line)),
+        rows_read=rows_read,
+        notes=tuple(notes),
+    )
+
+
+def _probe(layout: Layout, start: Sequence[str], symbol: str) -> Rows:
+    """Read the first rows as if the clock were UTC and every minute could open a candle."""
+    stamps = StampReader(kind=layout.stamp, clock=SourceClock("UTC"), day_first=layout.day_first, midnight=layout.midnight)
+    reader = RowReader(layout=layout, stamps=stamps, symbol=symbol, timeframe=Timeframe("1m"), source="")
+    return reader.read(start[layout.header_lines :], 1)
+
+
+def _symbol(source: SourceFile, options: ImportOptions, notes: list[str]) -> str:
+    named = symbols_named_in(source.entry) or symbols_named_in(source.path.name) or symbols_named_in(source.path.parent.name)
+    if options.symbol is not None:
+        if len(named) == 1 and named[0] != options.symbol:
+            notes.append(f"warning: the file's name says {named[0]}, and its candles are taken for {options.symbol}")
+        return options.symbol
+    if len(named) != 1:
+        found = f"the name of {source.name} says {' and '.join(named) or 'none'}"
+        raise BadSetting(f"symbol: missing; {found}; give it, as in EURUSD")
+    return named[0]
+
+
+def _timeframe(source: SourceFile, options: ImportOptions, times: TimeArray) -> Timeframe:
+    steps = np.diff(np.unique(times)).astype(np.int64) // 60 if len(times) else np.empty(0, dtype=np.int64)
+    lengths, counts = np.unique(steps, return_counts=True)
+    usual = int(lengths[counts.argmax()]) if len(lengths) else 0
+    given = options.timeframe
+    if given is not None:
+        if len(steps) >= _ENOUGH_ROWS and usual > given.minutes and counts.max() > 0.5 * len(steps):
+            raise BadSetting(f"timeframe: found {given}; the rows of {source.name} are {usual} minutes apart")
+        return given
+    for timeframe in timeframes():
+        if timeframe.minutes == usual:
+            return timeframe
+    known = ", ".join(str(timeframe) for timeframe in timeframes())
+    found = f"the rows of {source.name} are mostly {usual} minutes apart" if usual else f"{source.name} has too few rows to tell"
+    raise BadSetting(f"timeframe: missing; {found}; allowed: {known}")
+
+
+def _zone(source: SourceFile, options: ImportOptions, layout: Layout, probe: Rows, timeframe: Timeframe, notes: list[str]) -> str:
+    if layout.stamp in {StampKind.EPOCH_S, StampKind.EPOCH_MS}:
+        return "UTC"
+    if options.zone is not None:
+        return options.zone
+    if layout.zone is not None:
+        return layout.zone
+    if layout.format in {FileFormat.METATRADER, FileFormat.DUKASCOPY} and not _has_offsets(layout, probe):
+        fitting = fitting_clocks(_as_written(source, layout), timeframe.step)
+        hint = f"its weeks fit {', '.join(fitting)}" if fitting else f"most brokers' servers run on {NEW_YORK_CLOSE}"
+        raise BadSetting(
+            f"zone: missing; {source.name} is stamped by a server's clock and does not say which: {hint}; "
+            "to find out, compare it with candles of a known clock: --detect-timezone SYMBOL:TIMEFRAME"
+        )
+    if not _has_offsets(layout, probe):
+        notes.append("the times carry no offset and no zone was given: read as UTC")
+    return "UTC"
+
+
+def _has_offsets(layout: Layout, probe: Rows) -> bool:
+    """Tell whether the file's own times say how far they are from UTC."""
+    position = layout.columns.get("clock", layout.columns["time"])
+    stamps = [text.split(layout.delimiter)[position] for text in probe.texts[:100] if '"' not in text]
+    return bool(stamps) and all(
+        stamp.rstrip().endswith(("Z", "z")) or "+" in stamp or stamp[10:].count("-") > 0 for stamp in stamps
+    )
+
+
+def _as_written(source: SourceFile, layout: Layout) -> TimeArray:
+    """Return all times of a file as its own clock showed them."""
+    stamps = StampReader(kind=layout.stamp, clock=SourceClock("UTC"), day_first=layout.day_first, midnight=layout.midnight)
+    reader = RowReader(layout=layout, stamps=stamps, symbol="XXXXXX", timeframe=Timeframe("1m"), source="")
+    times: list[TimeArray] = []
+    with open_lines(source) as lines:
+        for _ in islice(lines, layout.header_lines):
+            pass
+        while chunk := list(islice(lines, _CHUNK_LINES)):
+            times.append(reader.read(chunk, 1).times)
+    return np.concatenate(times) if times else np.empty(0, dtype="datetime64[s]")
+
+
+def _price_scale(source: SourceFile, options: ImportOptions, symbol: str, values: np.ndarray, notes: list[str]) -> int:
+    if options.price_scale is not None:
+        return options.price_scale
+    prices = values[:, :4]
+    if not len(prices):
+        return 1
+    median = float(np.median(prices))
+    plausible = is_plausible_price(symbol, median)
+    whole = bool((np.abs(prices - np.round(prices)) < 1e-4).all())
+    if plausible or (plausible is None and not (whole and median >= _LARGE)):
+        return 1
+    points = points_per_unit(symbol)
+    if plausible is False and whole and is_plausible_price(symbol, median / points):
+        notes.append(f"prices are whole points: divided by {points:,}")
+        return points
+    typical = typical_price(symbol)
+    allowed = (
+        f"prices of {symbol}" + ("" if typical is None else f", about {typical:.3g}") + "; or say price_scale, what to divide by"
+    )
+    raise BadCandles(f"{source.name}: prices", f"a median of {median:g}", allowed)
