@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +28,8 @@ _SIDE = b"fxcast.side"
 _TIME = pa.field("open_time", pa.timestamp("s", tz="UTC"))
 _SCHEMA = pa.schema([_TIME, *((name, pa.float64()) for name in (*COLUMNS, *DETAILS))])
 _PART_FILE = re.compile(r"(?P<month>\d{4}-\d{2})(?:\.(?P<serial>[0-9a-f]{16}-[0-9a-f]{8}))?\.parquet")
+_KEPT_CANDLES = 200_000  # in memory, about 27 MB
+_LISTINGS = 20  # tries, while others write
 _STALE_S = 3600.0  # a temporary file this old belongs to a writer that died
 
 
@@ -64,6 +69,8 @@ class PartFiles:
         else:
             self._filesystem, self._root = fs.LocalFileSystem(), Path(root).expanduser().absolute().as_posix()
         self._local = isinstance(self._filesystem, fs.LocalFileSystem)
+        self._kept: OrderedDict[str, MarketCandles] = OrderedDict()  # parts never change: the last ones used are kept
+        self._keeping = threading.Lock()
 
     @property
     def root(self) -> str:
@@ -72,9 +79,7 @@ class PartFiles:
 
     def series(self) -> list[tuple[str, Timeframe]]:
         """Return symbol and timeframe of every series that has a part, in alphabetical order, shortest timeframe first."""
-        with self._answering():
-            selector = fs.FileSelector(self._root, allow_not_found=True, recursive=True)
-            paths = [info.path for info in self._filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        paths = [info.path for info in self._list(self._root, recursive=True) if info.type == fs.FileType.File]
         found: set[tuple[str, str]] = set()
         for path in paths:
             folders, _, name = path.removeprefix(self._root).strip("/").rpartition("/")
@@ -86,10 +91,8 @@ class PartFiles:
     def parts(self, symbol: str, timeframe: Timeframe) -> list[Part]:
         """Return a series' parts by month and serial; none if there is no such series."""
         folder = self._folder(symbol, timeframe)
-        with self._answering():
-            listing = self._filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
         parts: list[Part] = []
-        for info in listing:
+        for info in self._list(folder, recursive=False):
             name = _PART_FILE.fullmatch(info.base_name)  # temporary names don't match
             if name is not None and info.type == fs.FileType.File:
                 parts.append(Part(month=name["month"], serial=name["serial"] or "", path=info.path))
@@ -101,6 +104,10 @@ class PartFiles:
         Raises:
             BadCandles: If it is no file of this store.
         """
+        with self._keeping:
+            kept = self._kept.get(part.path)
+        if kept is not None:
+            return kept
         with self._answering():
             try:
                 with self._filesystem.open_input_stream(part.path) as file:
@@ -108,9 +115,11 @@ class PartFiles:
             except FileNotFoundError:
                 return None
         try:
-            return _decode(content, symbol, timeframe)
+            data = _decode(content, symbol, timeframe)
         except (pa.ArrowException, KeyError, ValueError, BadCandles) as error:
             raise BadCandles(part.path, f"no candles: {error}", "a Parquet file that this store wrote") from None
+        self._keep(part, data)
+        return data
 
     def write(self, data: MarketCandles, month: str, serial: str) -> Part:
         """Write a part; others see it whole or not at all."""
@@ -124,6 +133,7 @@ class PartFiles:
             else:  # an object appears when its upload is complete
                 with self._filesystem.open_output_stream(part.path) as file:
                     file.write(content)
+        self._keep(part, data)
         return part
 
     def delete(self, part: Part) -> None:
@@ -138,8 +148,24 @@ class PartFiles:
         """Remove the temporary files of writers that died."""
         if self._local:
             for leftover in Path(self._folder(symbol, timeframe)).glob(".*.tmp"):
-                if time.time() - leftover.stat().st_mtime > _STALE_S:
-                    leftover.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # of a writer that is alive and has just done
+                    if time.time() - leftover.stat().st_mtime > _STALE_S:
+                        leftover.unlink()
+
+    def _list(self, folder: str, *, recursive: bool) -> list[Any]:
+        """List a folder; none if it is not there."""
+        selector = fs.FileSelector(folder, allow_not_found=True, recursive=recursive)
+        with self._answering():
+            for _ in range(_LISTINGS):
+                with suppress(FileNotFoundError):  # a local listing trips over a file or folder that comes or goes meanwhile
+                    return self._filesystem.get_file_info(selector)
+            return self._filesystem.get_file_info(selector)
+
+    def _keep(self, part: Part, data: MarketCandles) -> None:
+        with self._keeping:
+            self._kept[part.path] = data
+            while sum(len(each) for each in self._kept.values()) > _KEPT_CANDLES and len(self._kept) > 1:
+                self._kept.popitem(last=False)
 
     def _folder(self, symbol: str, timeframe: Timeframe) -> str:
         return f"{self._root}/{symbol}/{timeframe.name}"
