@@ -11,7 +11,7 @@ help:
 	@echo "make demo       train, serve and trade on real candles, on this machine; a few minutes, ends by itself"
 	@echo "make test       static checks, then every test"
 	@echo "make check      ruff, basedpyright and import-linter only"
-	@echo "make bench      time of a forecast and its parts, written to runs/bench/"
+	@echo "make bench      times of forecasts, market data and the feed, written to runs/bench/"
 	@echo "make install    set up .venv (the others do it by themselves)"
 	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"
 	@echo "make distclean  the same, and .venv"
@@ -43,7 +43,9 @@ demo: $(INSTALLED)
 	@exec $(PYTHON) -m jobs.demo
 
 bench: $(INSTALLED)
-	@exec $(PYTHON) -m tests.benchmarks.forecast
+	$(PYTHON) -m tests.benchmarks.forecast
+	$(PYTHON) -m tests.benchmarks.market_data
+	$(PYTHON) -m tests.benchmarks.market_feed
 
 check: $(INSTALLED)
 	.venv/bin/ruff check .

@@ -30,7 +30,8 @@ class Figure:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.name}.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
         ratio = self.against.value / self.value
+        digits = 1 if self.value >= 10 else 2
         print(
-            f"{self.name:<32}{self.value:>10.1f} {self.unit:<4}"
-            f"{self.against.name}: {self.against.value:.1f} {self.unit} ({ratio:.2f} times)"
+            f"{self.name:<32}{self.value:>12,.{digits}f} {self.unit:<4}"
+            f"{self.against.name}: {self.against.value:,.{digits}f} {self.unit} ({ratio:.2f} times)"
         )

@@ -212,6 +212,8 @@ def _decode(content: bytes, symbol: str, timeframe: Timeframe) -> MarketCandles:
     times = table["open_time"].cast(_TIME.type).to_numpy().astype("datetime64[s]")
     values = np.column_stack([table[name].cast(pa.float64()).to_numpy() for name in COLUMNS])
     details = no_details(len(times))
+    if known:
+        details = details.copy()
     for name in known:
         details[:, DETAILS.index(name)] = table[name].to_numpy()
     candles = CandleSeries(symbol=symbol, timeframe=timeframe, open_times=times, values=values)

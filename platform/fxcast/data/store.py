@@ -118,7 +118,7 @@ class CandleStore:
         data = concatenate(list(months.values()))
         begin = 0 if first is None else int(np.searchsorted(data.open_times, first))
         end = len(data) if last is None else int(np.searchsorted(data.open_times, last))
-        return data.slice(begin, max(begin, end))
+        return data if (begin, end) == (0, len(data)) else data.slice(begin, max(begin, end))
 
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols that have candles, in alphabetical order."""

@@ -14,6 +14,7 @@ from fxcast.errors import BadCandles
 
 BID = ("bid_open", "bid_high", "bid_low", "bid_close")
 ASK = ("ask_open", "ask_high", "ask_low", "ask_close")
+_UNKNOWN = np.array(np.nan)
 DETAILS = (*BID, *ASK, "spread", "tick_volume", "real_volume")
 
 
@@ -80,8 +81,8 @@ def without_details(candles: CandleSeries, side: PriceSide = PriceSide.UNSTATED)
 
 
 def no_details(count: int) -> FloatArray:
-    """Return details that say nothing, (count, 11)."""
-    return np.full((count, len(DETAILS)), np.nan)
+    """Return details that say nothing, (count, 11), read-only: one number stands for all."""
+    return np.broadcast_to(_UNKNOWN, (count, len(DETAILS)))
 
 
 def concatenate(parts: Sequence[MarketCandles]) -> MarketCandles:
@@ -101,4 +102,6 @@ def concatenate(parts: Sequence[MarketCandles]) -> MarketCandles:
         open_times=np.concatenate([part.open_times for part in parts]),
         values=np.concatenate([part.candles.values for part in parts]),
     )
-    return MarketCandles(candles=candles, side=first.side, details=np.concatenate([part.details for part in parts]))
+    nothing = all(part.details.strides == (0, 0) for part in parts)
+    details = no_details(len(candles)) if nothing else np.concatenate([part.details for part in parts])
+    return MarketCandles(candles=candles, side=first.side, details=details)
