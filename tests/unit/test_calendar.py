@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from fxcast.domain.calendar import is_open, open_sessions, week_close
+from fxcast.domain.calendar import is_open, next_open, open_sessions, week_close
 
 
 def utc(text: str) -> datetime:
@@ -77,6 +77,25 @@ def test_the_answer_does_not_depend_on_the_zone_of_the_question() -> None:
 def test_the_next_week_close_is_at_or_after_the_moment(moment: str, close: str) -> None:
     assert week_close(utc(moment)) == utc(close)
     assert week_close(utc(moment)).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("moment", "opening"),
+    [
+        ("2017-03-08T12:00", "2017-03-08T12:00"),  # it is open
+        ("2017-03-10T22:00", "2017-03-12T21:00"),  # across the change of the clock
+        ("2017-03-12T20:59:59", "2017-03-12T21:00"),
+        ("2017-11-03T21:00", "2017-11-05T22:00"),
+        ("2018-12-24T22:00", "2018-12-25T22:00"),  # Christmas on a Tuesday
+        ("2016-12-23T22:00", "2016-12-25T22:00"),  # Christmas on a Sunday: the week opens as ever
+        ("2021-12-24T22:00", "2021-12-26T22:00"),  # Christmas Eve on a Friday
+        ("2017-12-31T12:00", "2018-01-01T22:00"),  # New Year's Eve on a Sunday
+    ],
+)
+def test_the_market_opens_next_at_five_in_new_york(moment: str, opening: str) -> None:
+    assert next_open(utc(moment)) == utc(opening)
+    assert next_open(utc(moment)).tzinfo is UTC
+    assert is_open(next_open(utc(moment)))
 
 
 @pytest.mark.parametrize(

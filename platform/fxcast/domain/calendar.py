@@ -50,6 +50,17 @@ def week_close(moment: datetime) -> datetime:
     return close.astimezone(moment.tzinfo)
 
 
+def next_open(moment: datetime) -> datetime:
+    """Return the first moment at or after an aware time at which the market is open, in that time's zone."""
+    if is_open(moment):
+        return moment
+    local = moment.astimezone(NEW_YORK)
+    opening = datetime.combine(local.date(), _WEEK_TURN, tzinfo=NEW_YORK)
+    while opening < local or not is_open(opening):
+        opening = datetime.combine(opening.date() + timedelta(days=1), _WEEK_TURN, tzinfo=NEW_YORK)
+    return opening.astimezone(moment.tzinfo)
+
+
 def open_sessions(moment: datetime) -> tuple[str, ...]:
     """Return the names of the sessions open at an aware time, east to west; none at the weekend."""
     if not is_open(moment):
