@@ -16,14 +16,16 @@ from fxcast.config import JobSettings
 from fxcast.domain.candle import CandleSeries, to_datetime
 from jobs import forecast, train
 from jobs.demo import DemoJob
+from jobs.download import DownloadJob
 from jobs.forecast import ForecastJob
 from jobs.ingest import IngestJob
 from jobs.migrate import MigrateSettings
+from jobs.stream import StreamJob
 from jobs.trade import TradeJob
 from jobs.train import TrainJob
 from jobs.train_vae import TrainVaeJob
 
-_JOBS = (DemoJob, ForecastJob, IngestJob, MigrateSettings, TradeJob, TrainJob, TrainVaeJob)
+_JOBS = (DemoJob, DownloadJob, ForecastJob, IngestJob, MigrateSettings, StreamJob, TradeJob, TrainJob, TrainVaeJob)
 
 
 def _run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

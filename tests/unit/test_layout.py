@@ -41,7 +41,17 @@ def test_the_core_pulls_in_no_heavy_library(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["actors.trading_engine", "jobs.trade", "jobs.ingest", "fxcast.serving.app", "fxcast.cluster.train_worker"]
+    "module",
+    [
+        "actors.trading_engine",
+        "actors.market_feed",
+        "jobs.trade",
+        "jobs.ingest",
+        "jobs.download",
+        "jobs.stream",
+        "fxcast.serving.app",
+        "fxcast.cluster.train_worker",
+    ],
 )
 def test_what_runs_no_model_starts_without_torch(module: str) -> None:
     """An engine that was killed trades again seconds sooner, and half a gigabyte smaller."""

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from fxcast.adapters.feeds.port import Heartbeat
-from fxcast.adapters.feeds.vendors import Vendor
+from fxcast.adapters.feeds.port import Heartbeat, QuoteFeed
 from fxcast.domain.market import MarketCandles
 from fxcast.domain.tick import Tick
 from fxcast.domain.timeframe import Timeframe
@@ -15,7 +14,7 @@ from fxcast.domain.timeframe import Timeframe
 _PATIENCE_S = 60.0  # a busy machine is no failure
 
 
-def first_messages(vendor: Vendor, symbols: Sequence[str], count: int) -> list[Tick | Heartbeat]:
+def first_messages(vendor: QuoteFeed, symbols: Sequence[str], count: int) -> list[Tick | Heartbeat]:
     """Return the first messages of a connection; raises what the vendor raises."""
 
     async def read() -> list[Tick | Heartbeat]:
@@ -30,5 +29,5 @@ def first_messages(vendor: Vendor, symbols: Sequence[str], count: int) -> list[T
     return asyncio.run(read())
 
 
-def history(vendor: Vendor, symbol: str, start: datetime, stop: datetime, timeframe: str = "1m") -> MarketCandles:
+def history(vendor: QuoteFeed, symbol: str, start: datetime, stop: datetime, timeframe: str = "1m") -> MarketCandles:
     return asyncio.run(vendor.history(symbol, Timeframe(timeframe), start, stop))

@@ -11,8 +11,7 @@ import pytest
 
 from fxcast.adapters.feeds.credentials import OANDA_ACCOUNT, OANDA_TOKEN, TIINGO_TOKEN
 from fxcast.adapters.feeds.live import LiveFeed, LiveSettings
-from fxcast.adapters.feeds.port import FeedCandles, Origin
-from fxcast.adapters.feeds.vendors import Vendor
+from fxcast.adapters.feeds.port import FeedCandles, Origin, QuoteFeed
 from fxcast.domain.candle import to_datetime
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import Refused
@@ -77,7 +76,7 @@ class Followed:
 
 
 def follow(
-    vendor: Vendor,
+    vendor: QuoteFeed,
     script: Script,
     *,
     stop: datetime,

@@ -8,7 +8,6 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from fxcast.domain.calendar import new_york_offset
 from fxcast.domain.candle import CandleSeries, FloatArray, TimeArray, to_datetime64
 from fxcast.domain.market import ASK, BID, DETAILS, MarketCandles, no_details
 from fxcast.domain.timeframe import Timeframe
@@ -17,7 +16,6 @@ from fxcast.errors import BadCandles
 IntArray = NDArray[np.int64]
 
 _OPENS, _HIGHS, _LOWS, _CLOSES = zip(BID, ASK, strict=True)
-_LONGEST_FIXED_GRID_MINUTES = 60  # of `Timeframe.opening`; longer candles follow New York's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +59,7 @@ def resample(data: MarketCandles, timeframe: Timeframe, *, as_of: datetime | Non
     if timeframe == source or not len(data):
         empty = CandleSeries(symbol=data.symbol, timeframe=timeframe, open_times=data.open_times, values=data.candles.values)
         return Resampled(data=MarketCandles(candles=empty, side=data.side, details=data.details), last_is_partial=False)
-    opens = openings(data.open_times, timeframe)
+    opens = timeframe.opening(data.open_times)
     _require_within(data, opens, timeframe)
     starts = np.flatnonzero(np.concatenate([[True], opens[1:] != opens[:-1]]))  # (bars,)
     candles = CandleSeries(
@@ -72,20 +70,6 @@ def resample(data: MarketCandles, timeframe: Timeframe, *, as_of: datetime | Non
         data=MarketCandles(candles=candles, side=data.side, details=_details(data.details, starts)),
         last_is_partial=bool(seen_until < candles.close_times[-1]),
     )
-
-
-def openings(moments: TimeArray, timeframe: Timeframe) -> TimeArray:
-    """Return when the candle that holds each moment opens, (n,), in order if the moments are.
-
-    `Timeframe.opening` reckons with New York's clock at the moment itself. On the Sunday when that has jumped forward the hours
-    before 17:00, when no market is open, would so belong to candles that open an hour too early, before some that are over. Here
-    the opening is by the clock at the opening.
-    """
-    opens = timeframe.opening(moments)
-    if timeframe.minutes <= _LONGEST_FIXED_GRID_MINUTES:
-        return opens
-    jumped = new_york_offset(moments) - new_york_offset(opens)
-    return opens + np.maximum(jumped, np.timedelta64(0, "s"))
 
 
 def _require_within(data: MarketCandles, opens: TimeArray, timeframe: Timeframe) -> None:
@@ -112,7 +96,7 @@ def _values(values: FloatArray, starts: IntArray) -> FloatArray:
 
 def _details(details: FloatArray, starts: IntArray) -> FloatArray:
     """Return what is known of each bar, (bars, 11), of what is known of candles, (n, 11)."""
-    made = no_details(len(starts))
+    made = no_details(len(starts)).copy()
     for column, name in enumerate(DETAILS):
         known = ~np.isnan(details[:, column])
         if not known.any():  # most series know few details

@@ -77,7 +77,9 @@ class CandleStore:
         added, completed, already_there, conflicting = 0, 0, 0, list[datetime]()
         self._require_same_side(given)
         months = given.open_times.astype("datetime64[M]")
-        starts = np.flatnonzero(np.concatenate([[True], months[1:] != months[:-1]])) if len(given) else np.empty(0, dtype=np.int64)
+        if not len(given):
+            return AppendResult(added=0, completed=0, already_there=0, conflicting=())
+        starts = np.flatnonzero(np.concatenate([[True], months[1:] != months[:-1]]))
         for start, stop in zip(starts, [*starts[1:], len(given)], strict=True):
             part = given.slice(int(start), int(stop))
             merged = self._append_month(part, str(months[start]))

@@ -63,9 +63,12 @@ class Timeframe:
         seconds = moments.astype("datetime64[s]")
         if self.minutes <= 60:
             return seconds - (seconds.astype(np.int64) % (self.minutes * 60)).astype("timedelta64[s]")
-        shift = new_york_offset(seconds) - _DAY_OPENS
-        local = (seconds + shift).astype(np.int64)
-        return seconds - (local % (self.minutes * 60)).astype("timedelta64[s]")
+        offset = new_york_offset(seconds)
+        local = (seconds + offset - _DAY_OPENS).astype(np.int64)
+        opens = seconds - (local % (self.minutes * 60)).astype("timedelta64[s]")
+        # By the clock at the opening: the hours of the Sunday on which it jumps forward belong to the candle before, not to one
+        # that would open an hour too early. The market is closed then.
+        return opens + np.maximum(offset - new_york_offset(opens), np.timedelta64(0, "s"))
 
     def __str__(self) -> str:
         return self.name

@@ -11,9 +11,8 @@ import numpy as np
 import structlog
 
 from fxcast.adapters.feeds.live_settings import LiveSettings, pauses_s
-from fxcast.adapters.feeds.port import Emit, FeedCandles, FeedState, FeedStatus, Heartbeat, Origin
+from fxcast.adapters.feeds.port import Emit, FeedCandles, FeedState, FeedStatus, Heartbeat, Origin, QuoteFeed
 from fxcast.adapters.feeds.vendor_time import VendorTime
-from fxcast.adapters.feeds.vendors import Vendor
 from fxcast.data.ticks import CandleBuilder, Fate, is_sound_quote, opening_of
 from fxcast.domain.candle import to_datetime, to_datetime64
 from fxcast.domain.market import MarketCandles
@@ -100,7 +99,7 @@ class Connection:
 
     def __init__(
         self,
-        vendor: Vendor,
+        vendor: QuoteFeed,
         symbols: Sequence[str],
         timeframe: Timeframe,
         emitted: Emitted,

@@ -10,9 +10,8 @@ import structlog
 
 from fxcast.adapters.feeds.connection import Connection, Emitted, Sleep
 from fxcast.adapters.feeds.live_settings import LiveSettings, pauses_s
-from fxcast.adapters.feeds.port import Emit, FeedState, FeedStatus
+from fxcast.adapters.feeds.port import Emit, FeedState, FeedStatus, QuoteFeed
 from fxcast.adapters.feeds.vendor_time import VendorTime
-from fxcast.adapters.feeds.vendors import Vendor
 from fxcast.domain.calendar import is_open, next_open
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import RateLimited, Refused, Unavailable
@@ -43,7 +42,7 @@ class LiveFeed:
 
     def __init__(
         self,
-        vendor: Vendor,
+        vendor: QuoteFeed,
         symbols: Sequence[str],
         timeframe: Timeframe,
         last_closes: LastCloses,

@@ -26,6 +26,11 @@ class QuoteFeed(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def malformed(self) -> int:
+        """How many messages could not be read so far."""
+        ...
+
     def quotes(self, symbols: Sequence[str]) -> AsyncIterator[Tick | Heartbeat]:
         """Connect once and yield what comes until the connection ends; a message that can't be read is counted, not yielded.
 

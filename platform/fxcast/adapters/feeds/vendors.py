@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.feeds.credentials import OANDA_ACCOUNT, OANDA_TOKEN, TIINGO_TOKEN, read_credential
 from fxcast.adapters.feeds.oanda import OandaFeed
@@ -12,19 +10,12 @@ from fxcast.adapters.feeds.rest import VendorSettings
 from fxcast.adapters.feeds.tiingo import TiingoFeed
 from fxcast.errors import BadSetting
 
-__all__ = ["VENDORS", "Vendor", "VendorSettings", "open_vendor"]
+__all__ = ["VENDORS", "VendorSettings", "open_vendor"]
 
 VENDORS = ("oanda", "tiingo")
 
 
-class Vendor(QuoteFeed, Protocol):
-    """A `QuoteFeed` that says how many messages it could not read."""
-
-    @property
-    def malformed(self) -> int: ...
-
-
-def open_vendor(name: str, settings: VendorSettings) -> Vendor:
+def open_vendor(name: str, settings: VendorSettings) -> QuoteFeed:
     """Return a vendor's feed; nothing is connected yet.
 
     Raises:
