@@ -177,7 +177,9 @@ def _detect(settings: IngestJob, options: ImportOptions, store: CandleStore) -> 
     as_written = [read_candles(table, replace(options, zone="UTC")) for table in tables]
     series = unite(as_written, {}).data.candles
     if not len(series):
-        raise BadCandles(settings.source or "source", "no valid candle", "candles to compare")
+        raise BadCandles(
+            settings.source or "source", "no valid candle", "candles of an hour or less, which lie on the grid by any clock"
+        )
     return detect_clock(series.open_times, series.closes, series.timeframe.step, reference)
 
 

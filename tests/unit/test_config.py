@@ -143,7 +143,7 @@ def test_the_example_for_ingest_states_the_defaults() -> None:
 def test_help_names_the_program_every_option_and_its_default() -> None:
     answer = subprocess.run([sys.executable, "-m", "jobs.ingest", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("usage: python -m jobs.ingest")
-    for part in ("--config FILE", "--csv", "--day-first, --no-day-first", "(default: runs/store)"):
+    for part in ("--config FILE", "--source", "--day-first, --no-day-first", "(default: runs/store)"):
         assert part in answer.stdout
 
 

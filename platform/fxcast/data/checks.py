@@ -147,7 +147,8 @@ def find_frozen(series: CandleSeries) -> tuple[Frozen, ...]:
     values = series.values
     flat = (values[:, :4] == values[:, :1]).all(axis=1) & open_mask(series.open_times)
     starts_run = np.ones(len(series), dtype=bool)
-    starts_run[1:] = ~(flat[1:] & flat[:-1] & (values[1:, 3] == values[:-1, 3]))
+    follows = np.diff(series.open_times) == series.timeframe.step
+    starts_run[1:] = ~(flat[1:] & flat[:-1] & follows & (values[1:, 3] == values[:-1, 3]))
     starts = np.flatnonzero(starts_run)
     lengths = np.diff(np.append(starts, len(series)))
     enough = max(_FROZEN_BARS, _FROZEN_MINUTES // series.timeframe.minutes)

@@ -75,6 +75,8 @@ def detect_clock(local_times: TimeArray, closes: FloatArray, step: np.timedelta6
     """
     if reference.timeframe.step > step:
         raise BadCandles("reference", f"candles of {reference.timeframe}", "candles of the same length as the series, or shorter")
+    if not len(reference):
+        raise BadCandles("reference", f"no candle of {reference.symbol} {reference.timeframe}", "candles of a known clock")
     length_s = int(step.astype("timedelta64[s]").astype(np.int64))
     seconds = local_times.astype("datetime64[s]").astype(np.int64)
     follows = np.diff(seconds) == length_s

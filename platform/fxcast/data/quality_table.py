@@ -25,7 +25,8 @@ def render(report: QualityReport) -> Table:
     row("read as", "; ".join(formats))
     row("clock", " | ".join(zones))
     for note in report.notes:
-        row("note" if not note.startswith("warning: ") else "[warning]", note.removeprefix("warning: "))
+        if not note.startswith("warning: "):  # those come last, where they are seen
+            row("note", note)
     row("prices", f"{report.side.value}" + (f"; also {_summary(report.details)}" if report.details else ""))
     row("rows read", f"{report.rows_read:,}" + (f" of {len(report.files)} files" if len(report.files) > 1 else ""))
     row("accepted", f"{report.accepted:,}" + (f", {report.overlapping:,} in more than one file" if report.overlapping else ""))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 _DPI = 120
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")
-_WEEKS = 53
+_WEEKS = 54  # a leap year that begins on a Sunday ends on the Monday of its 54th
 _COLORS = LinearSegmentedColormap.from_list("coverage", ["#D55E00", "#F5C710", "#56B4E9", "#0072B2"])  # told apart by anyone
 _CLOSED = "#EEEEEE"
 

@@ -80,6 +80,9 @@ class SourceClock:
                 allowed = "CLOCK until YYYY-MM-DD, CLOCK"
                 raise BadSetting(f"zone: found {self.name!r}; allowed: {allowed}") from None
             periods.append((SourceClock(name.strip()), ends))
+        days = [ends for _, ends in periods if ends is not None]
+        if days != sorted(set(days)):
+            raise BadSetting(f"zone: found {self.name!r}; allowed: days that follow each other")
         return [*periods, (SourceClock(last), None)]
 
     def _changing_to_utc(self, local: TimeArray) -> tuple[TimeArray, list[tuple[int, Reason]]]:

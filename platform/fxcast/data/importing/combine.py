@@ -35,6 +35,9 @@ def unite(results: Sequence[ImportResult], sources: Mapping[str, SourceFile]) ->
     """
     data, overlapping, told = results[0].data, 0, [results[0]]
     for result in results[1:]:
+        kind, wanted = (f"{each.data.symbol} {each.data.timeframe} {each.data.side} prices" for each in (result, results[0]))
+        if kind != wanted:
+            raise BadCandles(result.source, kind, f"{wanted}, as in {results[0].source}")
         merged = merge(data, result.data)
         data = merged.data
         overlapping += int((~merged.added & ~merged.conflicting).sum())
@@ -58,8 +61,11 @@ def pair_sides(
         The bids' result with all mid candles, and the asks' with none.
 
     Raises:
-        BadCandles: If the files differ in symbol or timeframe.
+        BadCandles: If the files differ in symbol or timeframe, or one of them holds mid prices.
     """
+    for each, wanted in ((bid, "bids"), (ask, "asks")):
+        if each.data.side is PriceSide.MID:
+            raise BadCandles(each.source, "mid prices, or both sides", f"{wanted} alone")
     bids, asks = bid.series, ask.series
     if (bids.symbol, bids.timeframe) != (asks.symbol, asks.timeframe):
         raise BadCandles(ask.source, f"{asks.symbol} {asks.timeframe}", f"{bids.symbol} {bids.timeframe}, as the bids")

@@ -36,8 +36,11 @@ _NAMES = {
     "spread": ("spread",),
     "spread_points": ("spread_points",),
 }
-_META_HEADER = ("<date>", "<time>", "<open>", "<high>", "<low>", "<close>")
 _DATE = re.compile(r"\d{4}[-./]?\d{1,2}[-./]?\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
+# Digits alone are a date where they can be one: as milliseconds since midnight, such a number would be no whole second.
+_BARE_DATE = re.compile(
+    r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}|(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+)
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?|\d{6}")
 _MOMENT = re.compile(r"(?P<date>\d{4}[-./]?\d{1,2}[-./]?\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4})[\sT]+\d{1,2}:?\d{2}.*")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -68,27 +71,32 @@ def detect_layout(
     for name in columns or {}:
         if name not in ROLES:
             raise BadSetting(f"columns: unknown key {name!r}; allowed: {', '.join(ROLES)}")
-    first = next(position for position, line in enumerate(start) if line.strip())
-    delimiter = _delimiter(start[first:])
-    rows = [split_fields(line, delimiter) or [] for line in start[first:] if line.strip()]
-    header = None if _is_row(rows[0]) else [name.strip() for name in rows[0]]
-    body = rows if header is None else rows[1:]
-    typical = _typical_count(body, len(rows[0]))
+    numbers = [position for position, line in enumerate(start) if line.strip()]
+    delimiter = _delimiter([start[position] for position in numbers])
+    rows = [split_fields(start[position], delimiter) or [] for position in numbers]
+    top = _header_position(rows)
+    header = None if top is None else [name.strip() for name in rows[top]]
+    first = numbers[top or 0]
+    body = rows if top is None else rows[top + 1 :]
+    typical = _typical_count(body, len(rows[top or 0]))
     sample = [row for row in body if len(row) == typical and (header is None or _is_row(row))][:2_000]
     name = f"{source.path.name} {source.entry}".upper()
     notes: list[str] = []
-    if header is not None and (columns or len(header) == typical or not sample):
+    if top:
+        notes.append(f"the header is line {first + 1}: what stands above it was skipped")
+    if header is not None and (columns or _fits(header, typical, sample)):
         found = _by_header(source, header, columns or {}, sample, notes)
     elif columns:
         raise BadCandles(f"{source.name}: line {first + 1}", "a row of values", "a header, which `columns` refers to")
     else:
         found = _by_shape(source, first + 1, sample, typical)
         if header is not None:
+            _require_usual_order(source, header)
             notes.append(f"the header names {len(header)} columns, the rows have {typical}: read by what the columns hold")
     chosen = format or _format(name, header, found, sample)
     if chosen is FileFormat.LEAN and "bid_open" not in found:
         raise BadCandles(source.name, f"{typical} columns", "11 columns: time, bid OHLC and size, ask OHLC and size")
-    stamp = _stamp_kind(sample, found)
+    stamp = _stamp_kind(source, sample, found)
     return Layout(
         format=chosen,
         delimiter=delimiter,
@@ -98,7 +106,7 @@ def detect_layout(
         stamp=stamp,
         side=side or _side(chosen, found),
         zone=_zone(chosen, "" if header is None else header[found["time"]]),
-        day_first=_day_first(sample, found, day_first) if stamp is StampKind.TEXT else False,
+        day_first=_day_first(sample, found, day_first) if stamp in {StampKind.TEXT, StampKind.DATE} else False,
         midnight=_midnight(source) if stamp is StampKind.DAY_MS else None,
         decimal_comma=_has_decimal_comma(sample, found, delimiter),
         notes=tuple(notes),
@@ -138,11 +146,32 @@ def _is_row(fields: Sequence[str]) -> bool:
     return True
 
 
+def _header_position(rows: Sequence[Sequence[str]]) -> int | None:
+    """Return the row that names the columns, None if the first one holds values; a title or comments may stand above it."""
+    above = next((position for position, row in enumerate(rows) if _is_row(row)), 1)
+    if above == 0:
+        return None
+    typical = _typical_count(rows[above:], len(rows[0]))
+    return next((position for position, row in enumerate(rows[:above]) if len(row) == typical), 0)
+
+
+def _fits(header: Sequence[str], typical: int, sample: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a header can be that of the rows: it names all columns but empty last ones, which trailing delimiters make."""
+    return len(header) == typical or all(not field.strip() for row in sample for field in row[len(header) :] or ("more",))
+
+
+def _require_usual_order(source: SourceFile, header: Sequence[str]) -> None:
+    named = [name for name in (each.strip("<> ").lower() for each in header) if name in PRICES]
+    if named != [name for name in PRICES if name in named]:
+        found = f"{', '.join(header)}, over rows with more columns or fewer"
+        raise BadCandles(f"{source.name}: header", found, "a name for each column, where open, high, low, close are not in order")
+
+
 def _by_header(
     source: SourceFile, header: list[str], columns: Mapping[str, str], sample: Sequence[Sequence[str]], notes: list[str]
 ) -> dict[str, int]:
     names = [name.strip().lower() for name in header]
-    if tuple(names[:6]) == _META_HEADER:
+    if _is_metatraders(names):
         names = [name.strip("<>") for name in names]
         roles = {"date": "time", "time": "clock", "tickvol": "tick_volume", "vol": "real_volume", "spread": "spread_points"}
         return {roles.get(name, name): position for position, name in enumerate(names)}
@@ -163,9 +192,19 @@ def _by_header(
         if here:
             found[role] = here[0]
         elif role in required or role in columns:
-            allowed = f"a column {' or '.join(repr(each) for each in wanted)}"
-            raise BadCandles(f"{source.name}: header", ", ".join(header), allowed)
+            allowed = f"a column {' or '.join(repr(each) for each in dict.fromkeys(wanted))}"
+            hint = "" if role in columns else f", or its name in `columns`: {role}=NAME"
+            raise BadCandles(f"{source.name}: header", ", ".join(header)[:300], allowed + hint)
+    if not quotes and any(name in found for name in (*BID, *ASK)):
+        notes.append("bid and ask are not given with open, high, low and close each: left out")
+        found = {role: position for role, position in found.items() if role not in {*BID, *ASK}}
     return _with_relabelled_volume(names, found, sample, notes)
+
+
+def _is_metatraders(names: Sequence[str]) -> bool:
+    """Tell the header of MetaTrader 5, which leaves the time out of daily candles."""
+    prices = ("<open>", "<high>", "<low>", "<close>")
+    return tuple(names[:5]) == ("<date>", *prices) or tuple(names[:6]) == ("<date>", "<time>", *prices)
 
 
 def _with_relabelled_volume(
@@ -217,7 +256,8 @@ def _format(name: str, header: Sequence[str] | None, found: Mapping[str, int], s
     names = [each.lower() for each in header or []]
     if re.search(r"DAT_(ASCII|MT|NT|XLSX|MS)_", name):
         return FileFormat.HISTDATA
-    if tuple(names[:6]) == _META_HEADER or "adj close" in names:
+    relabelled = "adj close" in names and found.get("tick_volume") == names.index("adj close")
+    if _is_metatraders(names) or relabelled:
         return FileFormat.METATRADER
     if any(each.startswith(("gmt time", "local time", "time (")) for each in names):
         return FileFormat.DUKASCOPY
@@ -251,14 +291,19 @@ def _zone(chosen: FileFormat, time_name: str) -> str | None:
             return None
 
 
-def _stamp_kind(sample: Sequence[Sequence[str]], found: Mapping[str, int]) -> StampKind:
+def _stamp_kind(source: SourceFile, sample: Sequence[Sequence[str]], found: Mapping[str, int]) -> StampKind:
     texts = [row[found["time"]].strip() for row in sample if len(row) > found["time"]]
+    if texts and "clock" not in found and all(_BARE_DATE.fullmatch(text) for text in texts):
+        return StampKind.DATE
     if not texts or "clock" in found or not all(text.isdigit() for text in texts):
         return StampKind.TEXT
     lengths = Counter(len(text) for text in texts).most_common(1)[0][0]
-    if lengths == 13:
-        return StampKind.EPOCH_MS
-    return StampKind.EPOCH_S if lengths == 10 else StampKind.DAY_MS
+    if lengths in {10, 13}:
+        return StampKind.EPOCH_S if lengths == 10 else StampKind.EPOCH_MS
+    if lengths > 8:
+        allowed = "a date and a time of day, seconds or milliseconds since 1970, or milliseconds since midnight"
+        raise BadCandles(f"{source.name}: times", f"{texts[0]}, a number of {lengths} digits", allowed)
+    return StampKind.DAY_MS
 
 
 def _midnight(source: SourceFile) -> date:
@@ -297,5 +342,6 @@ def _days(dates: Sequence[re.Match[str]], day_first: bool) -> np.ndarray | None:
 
 
 def _has_decimal_comma(sample: Sequence[Sequence[str]], found: Mapping[str, int], delimiter: str) -> bool:
-    price = found.get("close", found.get("bid_close", 0))
-    return delimiter != "," and bool(sample) and all("," in row[price] and "." not in row[price] for row in sample[:100])
+    position = found.get("close", found.get("bid_close", 0))
+    prices = [row[position] for row in sample[:100]]
+    return delimiter != "," and any("," in price for price in prices) and not any("." in price for price in prices)

@@ -7,8 +7,8 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -21,6 +21,7 @@ from pyarrow import csv as pa_csv
 from fxcast.errors import BadCandles
 
 _SNIFFED_BYTES = 65_536
+_FILE_SUFFIXES = {".csv", ".txt", ".tsv", ".prn", ".zip", ".gz", ".parquet"}  # of a folder; others may lie beside them
 _DATA_SUFFIXES = (".csv", ".txt", ".tsv", ".prn", ".hst.csv")
 
 
@@ -51,7 +52,7 @@ def find_sources(source: str | Path) -> list[SourceFile]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        paths = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+        paths = sorted(each for each in path.iterdir() if each.is_file() and each.suffix.lower() in _FILE_SUFFIXES)
     elif path.exists() or not any(letter in str(source) for letter in "*?["):
         paths = [path]
     else:
@@ -86,10 +87,9 @@ def read_start(source: SourceFile) -> list[str]:
     with _readable(source.name), _bytes(source) as file:
         start = file.read(_SNIFFED_BYTES)
         whole = not file.read(1)
-    encoding = _encoding(start)
-    if not start.strip():
+    text = start.decode(_encoding(start), errors="replace")
+    if not text.strip():
         raise BadCandles(source.name, "an empty file", "rows of candles")
-    text = start.decode(encoding, errors="replace")
     head = text.splitlines()[0] if text.splitlines() else ""
     if "\0" in text or "\ufffd" in head:
         raise BadCandles(source.name, "not text", "UTF-8 or UTF-16 text")
@@ -104,11 +104,19 @@ def open_lines(source: SourceFile) -> Generator[Iterator[str]]:
     Raises:
         BadCandles: If it can't be read.
     """
-    with _readable(source.name):
-        with _bytes(source) as sniffed:
-            encoding = _encoding(sniffed.read(4))
-        with _bytes(source) as file, io.TextIOWrapper(cast("io.BufferedReader", file), encoding=encoding, errors="replace") as text:
-            yield (line.rstrip("\n") for line in text)
+    with ExitStack() as stack:
+        with _readable(source.name):
+            with _bytes(source) as sniffed:
+                encoding = _encoding(sniffed.read(4))
+            file = cast("io.BufferedReader", stack.enter_context(_bytes(source)))
+            text = stack.enter_context(io.TextIOWrapper(file, encoding=encoding, errors="replace"))
+        yield _lines(text, source.name)
+
+
+def _lines(text: Iterable[str], name: str) -> Iterator[str]:
+    with _readable(name):  # here, so that an error of what reads them does not pass for a damaged file
+        for line in text:
+            yield line.rstrip("\n")
 
 
 def _encoding(start: bytes) -> str:

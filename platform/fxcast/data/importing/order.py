@@ -57,9 +57,10 @@ def put_in_order(rows: Rows, *, source: str, sort: bool, refused: list[RefusedRo
 
 def _explain(rows: Rows, kept: np.ndarray, source: str, refused: list[RefusedRow]) -> None:
     seconds = rows.times.astype(np.int64)
+    kept_seconds = seconds[kept]
     for position in np.setdiff1d(np.arange(len(seconds)), kept):
-        after = int(np.searchsorted(seconds[kept], seconds[position]))
-        if after < len(kept) and seconds[kept[after]] == seconds[position]:
+        after = int(np.searchsorted(kept_seconds, seconds[position]))
+        if after < len(kept) and kept_seconds[after] == seconds[position]:
             stays = kept[after]
             identical = bool((rows.values[stays] == rows.values[position]).all()) and np.array_equal(
                 rows.details[stays], rows.details[position], equal_nan=True

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 
 from fxcast.data.importing.clean import clean
 from fxcast.data.importing.clocks import NEW_YORK_CLOSE, SourceClock
-from fxcast.data.importing.detect import detect_layout
+from fxcast.data.importing.detect import detect_layout, split_fields
 from fxcast.data.importing.files import SourceFile, open_lines, read_start
 from fxcast.data.importing.layout import FileFormat, Layout
 from fxcast.data.importing.order import joined, put_in_order
-from fxcast.data.importing.result import ImportResult, Repair
+from fxcast.data.importing.result import ImportResult, RefusedRow, Repair
 from fxcast.data.importing.rows import RowReader, Rows
 from fxcast.data.importing.stamps import StampKind, StampReader
 from fxcast.data.week import fitting_clocks
@@ -27,6 +28,7 @@ from fxcast.errors import BadCandles, BadSetting
 _CHUNK_LINES = 100_000  # bounds the memory that text takes; one-minute candles of ten years are 3.7 million lines
 _ENOUGH_ROWS = 20  # to tell a timeframe by
 _LARGE = 1_000.0  # whole numbers this large may be points
+_SQRT_10 = 10**0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +73,20 @@ def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
     )
     notes = list(layout.notes)
     symbol = _symbol(source, options, notes)
-    probe = _probe(layout, start, symbol)
-    timeframe = _timeframe(source, options, probe.times)
+    probe, problems = _probe(layout, start, symbol)
+    timeframe = _timeframe(source, options, probe.times, problems)
+    if layout.stamp is StampKind.DATE and timeframe.name != "1d":
+        raise BadSetting(f"timeframe: found {timeframe}; {source.name} has dates without a time; allowed: 1d")
+    have_offsets = _has_offsets(layout, probe)
+    zone = _zone(source, options, layout, have_offsets, timeframe, notes)
     reader = RowReader(
         layout=layout,
         stamps=StampReader(
             kind=layout.stamp,
-            clock=SourceClock(_zone(source, options, layout, probe, timeframe, notes)),
+            clock=SourceClock(zone),
             day_first=layout.day_first,
             midnight=layout.midnight,
+            needs_offset=have_offsets and options.zone is None,
         ),
         symbol=symbol,
         timeframe=timeframe,
@@ -116,11 +123,11 @@ def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
     )
 
 
-def _probe(layout: Layout, start: Sequence[str], symbol: str) -> Rows:
-    """Read the first rows as if the clock were UTC and every minute could open a candle."""
+def _probe(layout: Layout, start: Sequence[str], symbol: str) -> tuple[Rows, list[RefusedRow]]:
+    """Read the first rows as if the clock were UTC and every minute could open a candle; also what is wrong with others."""
     stamps = StampReader(kind=layout.stamp, clock=SourceClock("UTC"), day_first=layout.day_first, midnight=layout.midnight)
     reader = RowReader(layout=layout, stamps=stamps, symbol=symbol, timeframe=Timeframe("1m"), source="")
-    return reader.read(start[layout.header_lines :], 1)
+    return reader.read(start[layout.header_lines :], layout.header_lines + 1), reader.refused
 
 
 def _symbol(source: SourceFile, options: ImportOptions, notes: list[str]) -> str:
@@ -135,49 +142,63 @@ def _symbol(source: SourceFile, options: ImportOptions, notes: list[str]) -> str
     return named[0]
 
 
-def _timeframe(source: SourceFile, options: ImportOptions, times: TimeArray) -> Timeframe:
+def _timeframe(source: SourceFile, options: ImportOptions, times: TimeArray, problems: Sequence[RefusedRow]) -> Timeframe:
     steps = np.diff(np.unique(times)).astype(np.int64) // 60 if len(times) else np.empty(0, dtype=np.int64)
     lengths, counts = np.unique(steps, return_counts=True)
     usual = int(lengths[counts.argmax()]) if len(lengths) else 0
     given = options.timeframe
     if given is not None:
-        if len(steps) >= _ENOUGH_ROWS and usual > given.minutes and counts.max() > 0.5 * len(steps):
+        if len(steps) >= _ENOUGH_ROWS and usual != given.minutes and counts.max() > 0.5 * len(steps):
             raise BadSetting(f"timeframe: found {given}; the rows of {source.name} are {usual} minutes apart")
         return given
     for timeframe in timeframes():
         if timeframe.minutes == usual:
             return timeframe
+    if problems and not len(times):
+        first = problems[0]
+        found = f"none that is sound; line {first.line}: {first.reason.value}: {first.detail}"
+        raise BadCandles(f"{source.name}: rows", found, "rows of candles")
     known = ", ".join(str(timeframe) for timeframe in timeframes())
-    found = f"the rows of {source.name} are mostly {usual} minutes apart" if usual else f"{source.name} has too few rows to tell"
+    found = f"the rows of {source.name} are mostly {usual} minutes apart" if usual else f"{source.name} has too few times to tell"
     raise BadSetting(f"timeframe: missing; {found}; allowed: {known}")
 
 
-def _zone(source: SourceFile, options: ImportOptions, layout: Layout, probe: Rows, timeframe: Timeframe, notes: list[str]) -> str:
+def _zone(
+    source: SourceFile, options: ImportOptions, layout: Layout, have_offsets: bool, timeframe: Timeframe, notes: list[str]
+) -> str:
     if layout.stamp in {StampKind.EPOCH_S, StampKind.EPOCH_MS}:
-        return "UTC"
+        if options.zone is None or options.zone == "UTC":
+            return "UTC"
+        notes.append(f"times are {layout.stamp.value}, and taken not for UTC but for {options.zone}, as given")
     if options.zone is not None:
         return options.zone
+    if layout.stamp is StampKind.DATE:
+        raise BadSetting(
+            f"zone: missing; {source.name} has dates without a time, which begin at midnight of a clock that it does not name: "
+            f"{NEW_YORK_CLOSE} where days end at 17:00 New York"
+        )
     if layout.zone is not None:
         return layout.zone
-    if layout.format in {FileFormat.METATRADER, FileFormat.DUKASCOPY} and not _has_offsets(layout, probe):
+    if layout.format in {FileFormat.METATRADER, FileFormat.DUKASCOPY} and not have_offsets:
         fitting = fitting_clocks(_as_written(source, layout), timeframe.step)
         hint = f"its weeks fit {', '.join(fitting)}" if fitting else f"most brokers' servers run on {NEW_YORK_CLOSE}"
         raise BadSetting(
             f"zone: missing; {source.name} is stamped by a server's clock and does not say which: {hint}; "
             "to find out, compare it with candles of a known clock: --detect-timezone SYMBOL:TIMEFRAME"
         )
-    if not _has_offsets(layout, probe):
+    if not have_offsets:
         notes.append("the times carry no offset and no zone was given: read as UTC")
     return "UTC"
 
 
 def _has_offsets(layout: Layout, probe: Rows) -> bool:
     """Tell whether the file's own times say how far they are from UTC."""
-    position = layout.columns.get("clock", layout.columns["time"])
-    stamps = [text.split(layout.delimiter)[position] for text in probe.texts[:100] if '"' not in text]
-    return bool(stamps) and all(
-        stamp.rstrip().endswith(("Z", "z")) or "+" in stamp or stamp[10:].count("-") > 0 for stamp in stamps
+    rows = [split_fields(text, layout.delimiter) or [] for text in probe.texts[:100]]
+    dates, clocks = (
+        pa.array([row[layout.columns[role]] for row in rows], type=pa.string()) if role in layout.columns else None
+        for role in ("time", "clock")
     )
+    return StampReader(kind=layout.stamp, clock=SourceClock("UTC")).have_offsets(dates, clocks)
 
 
 def _as_written(source: SourceFile, layout: Layout) -> TimeArray:
@@ -194,21 +215,25 @@ def _as_written(source: SourceFile, layout: Layout) -> TimeArray:
 
 
 def _price_scale(source: SourceFile, options: ImportOptions, symbol: str, values: np.ndarray, notes: list[str]) -> int:
-    if options.price_scale is not None:
-        return options.price_scale
     prices = values[:, :4]
     if not len(prices):
-        return 1
+        return options.price_scale or 1
     median = float(np.median(prices))
+    if options.price_scale is not None:
+        scaled = median / options.price_scale
+        if is_plausible_price(symbol, scaled) is False:
+            notes.append(f"warning: divided by {options.price_scale:,} as given, prices have a median of {scaled:g}")
+        return options.price_scale
     plausible = is_plausible_price(symbol, median)
     whole = bool((np.abs(prices - np.round(prices)) < 1e-4).all())
     if plausible or (plausible is None and not (whole and median >= _LARGE)):
         return 1
     points = points_per_unit(symbol)
-    if plausible is False and whole and is_plausible_price(symbol, median / points):
+    typical = typical_price(symbol)
+    # Nearer to the usual price than a tenth or ten times it: a price in pips is no price in points.
+    if typical is not None and whole and typical / _SQRT_10 < median / points < typical * _SQRT_10:
         notes.append(f"prices are whole points: divided by {points:,}")
         return points
-    typical = typical_price(symbol)
     allowed = (
         f"prices of {symbol}" + ("" if typical is None else f", about {typical:.3g}") + "; or say price_scale, what to divide by"
     )

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     UNREADABLE_TIME = "unreadable time"
     NO_SUCH_LOCAL_TIME = "local time that never was"
     AMBIGUOUS_LOCAL_TIME = "ambiguous local time"
+    NO_OFFSET = "time without the offset that others have"
     OFF_GRID = "time off the timeframe's grid"
     UNREADABLE_NUMBER = "unreadable number"
     NOT_FINITE = "number not finite"

@@ -77,9 +77,14 @@ class RowReader:
             for name in ("volume", "tick_volume", "real_volume")
             if name in column
         }
+        spreads = {
+            name: numbers_of(column[name], self.layout.decimal_comma) for name in ("spread", "spread_points") if name in column
+        }
         volume = np.zeros(len(texts))
         for name in ("volume", "real_volume", "tick_volume"):  # the last that is known
-            volume = np.where(np.isnan(volumes[name]) & (name != "volume"), volume, volumes[name]) if name in volumes else volume
+            if name in volumes:
+                unknown = self._blank(column, name) if name == "volume" else np.isnan(volumes[name])
+                volume = np.where(unknown, volume, volumes[name])
         checked = {name: np.column_stack([prices, volume]) for name, prices in sides.items()}  # each (rows, 5)
         if Repair.RANGE in self.repairs:
             for values in checked.values():
@@ -92,8 +97,9 @@ class RowReader:
             crossed = np.any(sides["ask"] < sides["bid"], axis=1)
             if Repair.CROSSED not in self.repairs:
                 sound &= ~crossed
-        for name, other in volumes.items():
-            sound &= (np.isfinite(other) & (other >= 0)) | (np.isnan(other) & self._blank(column, name))
+        amounts = volumes | spreads
+        for name, other in amounts.items():
+            sound &= (np.isfinite(other) & (other >= 0)) | self._blank(column, name)
         sound[list(time_reasons)] = False
         for position in np.flatnonzero(~sound):
             at = int(position)
@@ -102,7 +108,7 @@ class RowReader:
                 written = " ".join(row[role] for role in ("time", "clock") if role in row)
                 reason, detail = time_reasons[at], repr(written)
             else:
-                reason, detail = self._why_unsound(row, {name: values[at] for name, values in checked.items()}, volumes, at)
+                reason, detail = self._why_unsound(row, {name: values[at] for name, values in checked.items()}, amounts, at)
             self._refuse(int(numbers[at]), reason, detail, texts[at])
         details = self._details(column, checked, volumes, len(texts))
         prices = checked[""] if "" in checked else (checked["bid"] + checked["ask"]) / 2
@@ -145,16 +151,17 @@ class RowReader:
 
     @staticmethod
     def _blank(column: Mapping[str, TextColumn], name: str) -> NDArray[np.bool_]:
-        if name == "volume":  # a file that has it has it in each row
-            return np.zeros(len(column[name]), dtype=bool)
-        return compute.equal(compute.utf8_trim_whitespace(column[name]), "").to_numpy(zero_copy_only=False)
+        blank = compute.equal(compute.utf8_trim_whitespace(column[name]), "").to_numpy(zero_copy_only=False)
+        # A file that has a volume has it in each row; but the column may be there and be empty.
+        return blank if name != "volume" or blank.all() else np.zeros(len(blank), dtype=bool)
 
     def _numbers(self, column: Mapping[str, TextColumn], names: Sequence[str]) -> FloatArray:
         prices = np.column_stack([numbers_of(column[name], self.layout.decimal_comma) for name in names])
         if self.price_scale == 1:
             return prices
         whole = np.round(prices)
-        return np.where(np.abs(prices - whole) < 1e-4, whole, prices) / self.price_scale
+        with np.errstate(invalid="ignore"):  # infinite ones, which are refused later
+            return np.where(np.abs(prices - whole) < 1e-4, whole, prices) / self.price_scale
 
     def _details(
         self, column: Mapping[str, TextColumn], checked: Mapping[str, FloatArray], volumes: Mapping[str, FloatArray], count: int
@@ -196,17 +203,17 @@ class RowReader:
         self.refused.append(RefusedRow(line=line, reason=reason, detail=detail, text=text, source=self.source))
 
     def _why_unsound(
-        self, row: Mapping[str, str], checked: Mapping[str, FloatArray], volumes: Mapping[str, FloatArray], at: int
+        self, row: Mapping[str, str], checked: Mapping[str, FloatArray], amounts: Mapping[str, FloatArray], at: int
     ) -> tuple[Reason, str]:
         for side, names in self._sides().items():
-            if not any(row[name].strip() for name in names):
-                if "open" in row and side:
+            if side and not any(row[name].strip() for name in names):
+                if "open" in row:
                     continue
                 return Reason.OTHER_SIDE_MISSING, f"no {side}"
             for name, label, value in zip(names, PRICES, checked[side], strict=False):
                 if math.isnan(value) and row[name].strip().lower().lstrip("+-") != "nan":
                     return Reason.UNREADABLE_NUMBER, f"{f'{side} {label}'.strip()} {row[name]!r}"
-        for name, values in volumes.items():
+        for name, values in amounts.items():
             if math.isnan(values[at]) and row[name].strip().lower().lstrip("+-") not in (
                 {"nan"} if name == "volume" else {"nan", ""}
             ):
@@ -218,11 +225,11 @@ class RowReader:
             if problem is not None:
                 reason, detail = _reason(values, problem)
                 return reason, f"{side} {detail}".strip()
-        for name, values in volumes.items():
-            if not np.isfinite(values[at]):
+        for name, values in amounts.items():
+            if not np.isfinite(values[at]) and row[name].strip():
                 return Reason.NOT_FINITE, f"{name} {values[at]:g}"
             if values[at] < 0:
-                return Reason.NEGATIVE_VOLUME, f"{name} {values[at]:g}"
+                return Reason.CROSSED_QUOTE if name.startswith("spread") else Reason.NEGATIVE_VOLUME, f"{name} {values[at]:g}"
         bid, ask = checked["bid"], checked["ask"]
         name = next(name for name, one, other in zip(PRICES, bid, ask, strict=False) if other < one)
         return Reason.CROSSED_QUOTE, f"{name}: ask {ask[PRICES.index(name)]:g}, bid {bid[PRICES.index(name)]:g}"

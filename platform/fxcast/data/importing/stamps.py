@@ -19,17 +19,20 @@ _SPLIT = r"^\s*(?P<date>[^\sT]+)[\sT]+(?P<clock>.*)$"
 _YEAR_FIRST = re.compile(r"(?P<year>\d{4})(?P<sep>[-./]?)(?P<month>\d{1,2})(?P=sep)(?P<day>\d{1,2})")
 _YEAR_LAST = re.compile(r"(?P<first>\d{1,2})[-./](?P<second>\d{1,2})[-./](?P<year>\d{4})")
 _CLOCK = re.compile(
-    r"(?P<hour>\d{1,2}):?(?P<minute>\d{2})(?::?(?P<second>\d{2})(?:[.,](?P<fraction>\d+))?)?"
+    r"(?P<hour>\d{1,2}(?=:)|\d{2}):?(?P<minute>\d{2})(?::?(?P<second>\d{2})(?:[.,](?P<fraction>\d+))?)?"
     r"(?:\s*(?:GMT|UTC)?(?P<offset>Z|GMT|UTC|[+-]\d{2}:?\d{2}|[+-]\d{2}))?",
     re.IGNORECASE,
 )
 _DAY_S = 86_400
+_YEARS = range(1971, 2101)  # before, currencies did not float; a zero that was read as a time is 1970
+_START_S, _END_S = (int(np.datetime64(f"{year}-01-01", "s").astype(np.int64)) for year in (_YEARS.start, _YEARS.stop))
 
 
 class StampKind(StrEnum):
     """How a file tells the time."""
 
     TEXT = "date and time"
+    DATE = "date alone"
     EPOCH_S = "seconds since 1970"
     EPOCH_MS = "milliseconds since 1970"
     DAY_MS = "milliseconds since midnight"
@@ -43,12 +46,14 @@ class StampReader:
         kind: How they are written.
         day_first: Read `03.04.2017` as 3 April rather than March 4th.
         midnight: The day of stamps that count from midnight.
+        needs_offset: Refuse a stamp that carries none, where nothing but the offsets says what clock a file has.
     """
 
     kind: StampKind
     clock: SourceClock
     day_first: bool = False
     midnight: date | None = None
+    needs_offset: bool = False
 
     def read(self, dates: TextColumn, clocks: TextColumn | None) -> tuple[TimeArray, dict[int, Reason]]:
         """Return times in UTC, (n,) datetime64[s], NaT where refused, and the reason by position.
@@ -57,7 +62,7 @@ class StampReader:
             dates: The whole stamp, or its date if the time of day stands in a column of its own.
             clocks: That column.
         """
-        if self.kind is StampKind.TEXT:
+        if self.kind in {StampKind.TEXT, StampKind.DATE}:
             local, offset_s, odd = self._read_text(dates, clocks)
         else:
             local, offset_s, odd = self._read_numbers(dates)
@@ -69,15 +74,28 @@ class StampReader:
             times = times.copy()
             times[absolute] = shifted
         reasons |= {position: reason for position, reason in problems if not absolute[position]}
+        if self.needs_offset:
+            without = ~absolute & ~np.isnat(local)
+            reasons |= {int(position): Reason.NO_OFFSET for position in np.flatnonzero(without)}
         reasons |= {int(position): Reason.OFF_GRID for position in np.flatnonzero(odd & ~np.isnat(times))}
         return times, reasons
+
+    def have_offsets(self, dates: TextColumn, clocks: TextColumn | None) -> bool:
+        """Tell whether all stamps that can be read, one at least, say how far they are from UTC."""
+        if self.kind is not StampKind.TEXT:
+            return False
+        local, offset_s, _ = self._read_text(dates, clocks)
+        read = ~np.isnat(local)
+        return bool(read.any()) and not np.isnan(offset_s[read]).any()
 
     def _read_text(self, dates: TextColumn, clocks: TextColumn | None) -> tuple[TimeArray, np.ndarray, np.ndarray]:
         """Return local times, offsets in seconds (NaN without one), and which lie off whole seconds; each (n,).
 
         Days and times of day repeat, so only the distinct ones are looked at.
         """
-        if clocks is None:
+        if self.kind is StampKind.DATE:
+            clocks = pa.array(["00:00"] * len(dates), type=pa.string())
+        elif clocks is None:
             parts = compute.extract_regex(dates, pattern=_SPLIT)
             dates, clocks = compute.struct_field(parts, "date"), compute.struct_field(parts, "clock")
         days, day_of = _distinct(dates)
@@ -93,18 +111,17 @@ class StampReader:
 
     def _read_numbers(self, stamps: TextColumn) -> tuple[TimeArray, np.ndarray, np.ndarray]:
         texts = [text.strip() for text in stamps.to_pylist()]
-        numbers = np.array([int(text) if text.isascii() and text.isdigit() else -1 for text in texts], dtype=np.int64)
+        digits = [text.isascii() and text.isdigit() and len(text) <= 13 for text in texts]
+        numbers = np.array([int(text) if is_number else -1 for text, is_number in zip(texts, digits, strict=True)], dtype=np.int64)
         thousandths = 1 if self.kind is StampKind.EPOCH_S else 1000
         unread = numbers < 0
         if self.kind is StampKind.DAY_MS:
             assert self.midnight is not None, "milliseconds since midnight need a day"
             unread |= numbers >= _DAY_S * 1000
             numbers = numbers + int(np.datetime64(self.midnight, "s").astype(np.int64)) * 1000
-            offset_s = np.full(len(numbers), np.nan)
-        else:
-            offset_s = np.zeros(len(numbers))
+        unread |= (numbers // thousandths < _START_S) | (numbers // thousandths >= _END_S)
         seconds = np.where(unread, _no_time, numbers // thousandths)
-        return seconds.astype("datetime64[s]"), offset_s, ~unread & (numbers % thousandths != 0)
+        return seconds.astype("datetime64[s]"), np.full(len(numbers), np.nan), ~unread & (numbers % thousandths != 0)
 
     def _day(self, text: str) -> int | None:
         """Return a date as days since 1970."""
@@ -118,6 +135,8 @@ class StampReader:
             year, month, day = int(match["year"]), int(match["first"]), int(match["second"])
             if self.day_first:
                 month, day = day, month
+        if year not in _YEARS:
+            return None
         try:
             return date(year, month, day).toordinal() - date(1970, 1, 1).toordinal()
         except ValueError:
