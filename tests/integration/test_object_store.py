@@ -102,6 +102,24 @@ def test_writers_that_meet_lose_nothing(root: str) -> None:
     assert np.array_equal(CandleStore(root).read("EURUSD", HOUR).open_times, whole.open_times)
 
 
+def test_of_writers_with_conflicting_candles_the_one_whose_candle_did_not_stay_is_told(root: str) -> None:
+    results: dict[float, list[bool]] = {1.1: [], 1.2: []}
+
+    def write(price: float) -> None:
+        for position in range(4):
+            part = quoted(bars=4, price=price).slice(position, position + 1)
+            results[price].append(bool(CandleStore(root).append(part).conflicting))
+
+    writers = [threading.Thread(target=write, args=(price,)) for price in results]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    stored = CandleStore(root).read("EURUSD", HOUR)
+    for price, told in results.items():
+        assert told == (stored.values != quoted(bars=4, price=price).candles.values).any(axis=1).tolist()
+
+
 def test_a_server_that_is_away_or_has_no_such_bucket_is_named(root: str) -> None:
     nobody = root.replace(root.rsplit("=", 1)[1], f"127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match="market/candles"):

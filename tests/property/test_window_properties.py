@@ -142,8 +142,7 @@ def test_window_of_the_store_is_what_closed_and_a_later_candle_changes_nothing(
                 written = closed
             found = window_or_none(whole, target, moment, bars)
             assert found == window_or_none(past, target, moment, bars), "what comes later changes nothing"
-            complete = resample(without_details(series.slice(0, closed)), target, as_of=moment).complete.candles
-            complete = known_at(complete, moment)
+            complete = resample(without_details(series.slice(0, closed)), target).complete.candles
             if len(complete) < bars:
                 assert found is None
                 continue
@@ -187,3 +186,25 @@ def test_stored_timeframe_is_preferred_and_the_longest_divisor_comes_next(tmp_pa
         stored_window(store, "GBPUSD", Timeframe("1h"), moment)
     with pytest.raises(BadCandles, match="0 of EURUSD 1h known at 2017-03-06T00:59:00"):
         stored_window(store, "EURUSD", Timeframe("1h"), FIRST + timedelta(minutes=59), 1)
+
+
+def test_candle_whose_end_has_not_arrived_is_not_taken_for_a_closed_one(tmp_path: Path) -> None:
+    """The store lags behind the market by a few seconds; at the full hour that is just when one looks."""
+    store = CandleStore(tmp_path)
+    minutes = stored_series(Timeframe("1m"), datetime(2024, 3, 5, 10, tzinfo=UTC), 0, hole=False)
+    hour = to_datetime(Timeframe("1h").opening(minutes.open_times[-60:-59])[0])
+    until = int(np.searchsorted(minutes.open_times, to_datetime64(hour + timedelta(minutes=45))))
+    store.append(minutes.slice(0, until))
+    just_after = hour + timedelta(hours=1, seconds=1)
+    assert to_datetime(stored_window(store, "EURUSD", Timeframe("1h"), just_after, 3).close_times[-1]) == hour
+    store.append(minutes)
+    assert to_datetime(stored_window(store, "EURUSD", Timeframe("1h"), hour + timedelta(minutes=70), 3).open_times[-1]) == hour
+
+
+def test_of_two_stored_timeframes_the_one_that_reaches_further_is_looked_at(tmp_path: Path) -> None:
+    store = CandleStore(tmp_path)
+    minutes = stored_series(Timeframe("1m"), datetime(2024, 3, 5, 10, tzinfo=UTC), 0, hole=False)
+    store.append(resample(without_details(minutes.slice(0, 300)), Timeframe("1h")).complete.candles)
+    store.append(minutes)
+    window = stored_window(store, "EURUSD", Timeframe("1h"), to_datetime(minutes.close_times[-1]), 2)
+    assert window.open_times[-1] > minutes.open_times[-121]

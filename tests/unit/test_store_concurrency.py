@@ -7,15 +7,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fxcast.data import store as store_module
+from fxcast.data.parts import Part, PartFiles
 from fxcast.data.store import AppendResult, CandleStore
 from fxcast.domain.candle import CandleSeries
+from fxcast.domain.market import MarketCandles, PriceSide, without_details
 from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadCandles
 
 HOUR = Timeframe("1h")
 FIRST = np.datetime64("2017-01-02T00:00:00", "s")
@@ -148,3 +152,103 @@ def test_temporary_files_of_the_dead_are_swept_up_when_they_are_old(tmp_path: Pa
     CandleStore(tmp_path).append(candles([1]))
     assert not leftover.exists()
     assert stored_hours(tmp_path) == [0, 1]
+
+
+def test_of_two_writers_of_different_sides_one_is_refused_and_the_series_stays_readable(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def writes(side: PriceSide) -> Callable[[], list[AppendResult]]:
+        def write() -> list[AppendResult]:
+            try:
+                return [CandleStore(tmp_path).append(without_details(candles([hour]), side)) for hour in range(20)]
+            except BadCandles as error:
+                refused.append(str(error))
+                return []
+
+        return write
+
+    results = _together(writes(PriceSide.BID), writes(PriceSide.ASK))
+    assert sorted(len(each) for each in results) == [0, 20]
+    assert len(refused) == 1
+    assert stored_hours(tmp_path) == list(range(20))
+
+
+def _nobody_waits(_files: PartFiles, _symbol: str, _timeframe: Timeframe) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+class _Unlocked(CandleStore):
+    """A store whose writers can't be kept out, as those of an object store."""
+
+    def __init__(
+        self,
+        root: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        before_write: Callable[[], None] | None = None,
+        before_look: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(root)
+        monkeypatch.setattr(PartFiles, "writing", _nobody_waits)
+        monkeypatch.setattr(PartFiles, "is_locked_while_writing", False)
+        acts = [before_write, before_look]
+        plain = self._files.write
+
+        def write(data: MarketCandles, month: str, serial: str) -> Part:
+            before, after = acts
+            acts[:] = [None, None]  # what is done meanwhile writes too
+            if before is not None:
+                before()
+            written = plain(data, month, serial)
+            if after is not None:
+                after()
+            return written
+
+        self._files.write = write
+
+
+@pytest.mark.parametrize("moment", ["before_write", "before_look"])
+def test_without_turns_a_writer_whose_candle_did_not_stay_is_told_whenever_the_other_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    told: list[AppendResult] = []
+
+    def meanwhile() -> None:
+        told.append(CandleStore(tmp_path).append(candles([0], 1.2)))
+
+    mine = _Unlocked(tmp_path, monkeypatch, **{moment: meanwhile}).append(candles([0], 1.1))
+    answers = [bool(mine.conflicting), bool(told[0].conflicting)]
+    closes = CandleStore(tmp_path).read("EURUSD", HOUR).closes
+    assert len(closes) == 1
+    assert answers == [closes[0] != pytest.approx(1.1), closes[0] != pytest.approx(1.2)]
+
+
+def test_without_turns_the_side_is_looked_at_again_after_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile() -> None:
+        CandleStore(tmp_path).append(without_details(candles([1500]), PriceSide.ASK))  # another month
+
+    store = _Unlocked(tmp_path, monkeypatch, before_write=meanwhile)
+    with pytest.raises(BadCandles, match="found bid prices; allowed: ask prices"):
+        store.append(without_details(candles([0]), PriceSide.BID))
+    assert stored_hours(tmp_path) == [1500]
+
+
+def test_without_turns_only_parts_that_have_settled_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_MANY_PARTS", 2)
+    store = _Unlocked(tmp_path, monkeypatch)
+    for hour in range(6):
+        store.append(candles([hour]))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 6
+    monkeypatch.setattr("fxcast.data.parts._SETTLED_NS", -1)
+    store.append(candles([6]))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    assert stored_hours(tmp_path) == list(range(7))
+
+
+def test_a_part_written_later_sorts_behind_those_that_were_seen_whatever_the_clock_says(tmp_path: Path) -> None:
+    CandleStore(tmp_path).append(candles([0]))
+    [first] = tmp_path.rglob("*.parquet")
+    ahead = first.with_name(f"2017-01.{2**62:016x}-00000000.parquet")
+    first.rename(ahead)  # as if a writer's clock were a century ahead
+    CandleStore(tmp_path).append(candles([1]))
+    assert min(path.name for path in tmp_path.rglob("*.parquet")) == ahead.name

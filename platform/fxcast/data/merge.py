@@ -56,9 +56,11 @@ def merge(stored: MarketCandles, given: MarketCandles) -> Merged:
         volume, volume_before = _volume_known(new, known), _volume_known(old, known_before)
         differs = (new[:, :_VOLUME] != old[:, :_VOLUME]).any(axis=1)
         differs |= (known & known_before & (new_details != old_details)).any(axis=1)
-        # The same kind of volume; where one has ticks and the other real units, the details above have been compared already.
-        same_kind = (known[:, _TICK] == known_before[:, _TICK]) & (known[:, _REAL] == known_before[:, _REAL])
-        differs |= volume & volume_before & same_kind & (new[:, _VOLUME] != old[:, _VOLUME])
+        # Ticks and real units are no contradiction; a volume of unknown kind is one of either.
+        other_kind = (known[:, _TICK] & ~known_before[:, _TICK] & known_before[:, _REAL]) | (
+            known_before[:, _TICK] & ~known[:, _TICK] & known[:, _REAL]
+        )
+        differs |= volume & volume_before & ~other_kind & (new[:, _VOLUME] != old[:, _VOLUME])
         fills = ~differs & ((known & ~known_before).any(axis=1) | (volume & ~volume_before))
         completed[given_at], conflicting[given_at] = fills, differs
         if fills.any():

@@ -13,10 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from fxcast.domain.candle import COLUMNS, CandleSeries
@@ -30,6 +32,8 @@ _SCHEMA = pa.schema([_TIME, *((name, pa.float64()) for name in (*COLUMNS, *DETAI
 _PART_FILE = re.compile(r"(?P<month>\d{4}-\d{2})(?:\.(?P<serial>[0-9a-f]{16}-[0-9a-f]{8}))?\.parquet")
 _KEPT_CANDLES = 200_000  # in memory, about 27 MB
 _LISTINGS = 20  # tries, while others write
+_TURN_S = 60.0
+_SETTLED_NS = 120 * 10**9
 _STALE_S = 3600.0  # a temporary file this old belongs to a writer that died
 
 
@@ -42,9 +46,24 @@ class Part:
     path: str
 
 
-def new_serial() -> str:
-    """Return a name that sorts by the time of writing and that no other writer makes."""
-    return f"{time.time_ns():016x}-{uuid.uuid4().hex[:8]}"
+def new_serial(after: str) -> str:
+    """Return a name that sorts by the time of writing, behind all that were there, and that no other writer makes."""
+    written_ns = max(time.time_ns(), _written_ns(after) + 1)
+    return f"{written_ns:016x}-{uuid.uuid4().hex[:8]}"
+
+
+def serial_in_place_of(first: Part) -> str:
+    """Return a name for what several parts, of which this is the first, are put together to."""
+    return f"{_written_ns(first.serial):016x}-{uuid.uuid4().hex[:8]}"
+
+
+def is_settled(part: Part) -> bool:
+    """Tell whether a part is so old that every writer which could contradict it has looked at it, also by a clock a bit off."""
+    return time.time_ns() - _written_ns(part.serial) > _SETTLED_NS
+
+
+def _written_ns(serial: str) -> int:
+    return int(serial.split("-", maxsplit=1)[0], 16) if serial else 0
 
 
 class PartFiles:
@@ -61,6 +80,8 @@ class PartFiles:
         self._filesystem: fs.FileSystem
         self._root: str
         if isinstance(root, str) and "://" in root:
+            if urlsplit(root).username is not None:
+                raise BadSetting("store: found a URI with a key in it; allowed: keys in the environment, as AWS_ACCESS_KEY_ID")
             try:
                 self._filesystem, path = fs.FileSystem.from_uri(root)
             except (pa.ArrowException, ValueError) as error:
@@ -71,6 +92,34 @@ class PartFiles:
         self._local = isinstance(self._filesystem, fs.LocalFileSystem)
         self._kept: OrderedDict[str, MarketCandles] = OrderedDict()  # parts never change: the last ones used are kept
         self._keeping = threading.Lock()
+
+    @property
+    def is_locked_while_writing(self) -> bool:
+        """Whether `writing` keeps other writers out."""
+        return self._local
+
+    @contextmanager
+    def writing(self, symbol: str, timeframe: Timeframe) -> Generator[None]:
+        """Write to a series; in a folder, other writers wait for their turn, and the kernel ends that of one that dies.
+
+        Raises:
+            StoreUnavailable: If the turn does not come within a minute.
+        """
+        if not self._local:
+            yield
+            return
+        folder = Path(self._folder(symbol, timeframe))
+        with self._answering():
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock", timeout=_TURN_S)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise StoreUnavailable(self._root, f"another writer keeps {symbol} {timeframe} for {_TURN_S:.0f} s") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def root(self) -> str:
@@ -112,7 +161,9 @@ class PartFiles:
             try:
                 with self._filesystem.open_input_stream(part.path) as file:
                     content = file.read()
-            except FileNotFoundError:
+            except OSError:  # of another kind on each file system, if the file is gone
+                if self._exists(part):
+                    raise
                 return None
         try:
             data = _decode(content, symbol, timeframe)
@@ -141,8 +192,9 @@ class PartFiles:
         with self._answering():
             try:
                 self._filesystem.delete_file(part.path)
-            except FileNotFoundError:
-                return
+            except OSError:
+                if self._exists(part):
+                    raise
 
     def sweep(self, symbol: str, timeframe: Timeframe) -> None:
         """Remove the temporary files of writers that died."""
@@ -151,6 +203,9 @@ class PartFiles:
                 with suppress(FileNotFoundError):  # of a writer that is alive and has just done
                     if time.time() - leftover.stat().st_mtime > _STALE_S:
                         leftover.unlink()
+
+    def _exists(self, part: Part) -> bool:
+        return self._filesystem.get_file_info(part.path).type == fs.FileType.File
 
     def _list(self, folder: str, *, recursive: bool) -> list[Any]:
         """List a folder; none if it is not there."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fxcast.data.merge import Merged, merge
-from fxcast.data.parts import Part, PartFiles, new_serial
+from fxcast.data.parts import Part, PartFiles, is_settled, new_serial, serial_in_place_of
 from fxcast.domain.candle import COLUMNS, CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.market import MarketCandles, concatenate, no_details, without_details
 from fxcast.domain.timeframe import Timeframe
@@ -49,9 +49,9 @@ class CandleStore:
     """Candles under one root, as `SYMBOL/TIMEFRAME/YYYY-MM.SERIAL.parquet`.
 
     An append writes one new file a month, whole, and changes none; files of a month are put together when they are many. So a
-    writer may be killed at any moment, a reader sees an append of a month or does not, and writers need no lock: each looks at
-    what is there again after it has written, and takes its own file back if another one's says otherwise. A folder and an object
-    store behave alike.
+    writer may be killed at any moment, and a reader sees an append of a month or does not. In a folder, writers of a series take
+    turns. An object store can't make them: there each looks again at what is there after it has written, and takes its own file
+    back if another one's says otherwise.
 
     Args:
         root: A folder, or a URI that `pyarrow.fs` knows, as in `s3://bucket/candles`.
@@ -75,18 +75,17 @@ class CandleStore:
         """
         given = without_details(data) if isinstance(data, CandleSeries) else data
         added, completed, already_there, conflicting = 0, 0, 0, list[datetime]()
-        self._require_same_side(given)
-        months = given.open_times.astype("datetime64[M]")
-        if not len(given):
-            return AppendResult(added=0, completed=0, already_there=0, conflicting=())
-        starts = np.flatnonzero(np.concatenate([[True], months[1:] != months[:-1]]))
-        for start, stop in zip(starts, [*starts[1:], len(given)], strict=True):
-            part = given.slice(int(start), int(stop))
-            merged = self._append_month(part, str(months[start]))
-            added += int(merged.added.sum())
-            completed += int(merged.completed.sum())
-            already_there += int((~merged.added & ~merged.completed & ~merged.conflicting).sum())
-            conflicting += [to_datetime(moment) for moment in part.open_times[merged.conflicting]]
+        if len(given):
+            months = given.open_times.astype("datetime64[M]")
+            starts = np.flatnonzero(np.concatenate([[True], months[1:] != months[:-1]]))
+            with self._files.writing(given.symbol, given.timeframe):
+                for start, stop in zip(starts, [*starts[1:], len(given)], strict=True):
+                    part = given.slice(int(start), int(stop))
+                    merged = self._append_month(part, str(months[start]))
+                    added += int(merged.added.sum())
+                    completed += int(merged.completed.sum())
+                    already_there += int((~merged.added & ~merged.completed & ~merged.conflicting).sum())
+                    conflicting += [to_datetime(moment) for moment in part.open_times[merged.conflicting]]
         return AppendResult(added=added, completed=completed, already_there=already_there, conflicting=tuple(conflicting))
 
     def read(self, symbol: str, timeframe: Timeframe, start: datetime | None = None, stop: datetime | None = None) -> CandleSeries:
@@ -144,76 +143,95 @@ class CandleStore:
         return to_datetime(oldest.open_times[0]), to_datetime(newest.close_times[-1])
 
     def _append_month(self, given: MarketCandles, month: str) -> Merged:
+        symbol, timeframe = given.symbol, given.timeframe
         while True:
-            before, stored = self._read_month(given, month)
+            known = set(self._files.parts(symbol, timeframe))
+            self._require_side(given, known)
+            parts, stored = self._read_month(given, month)
             merged = merge(stored, given)
             fresh = merged.added | merged.completed
             if not fresh.any():
                 return merged
             news = _rows(given, fresh) if not merged.completed.any() else _rows_at(merged.data, given.open_times[fresh])
-            written = self._files.write(news, month, new_serial())
-            after = self._files.parts(given.symbol, given.timeframe)
-            others = [part for part in after if part.month == month and part not in before and part != written]
-            if not self._contradicted(news, others):
-                if len(before) + len(others) + 1 > _MANY_PARTS:
-                    self._put_together(given, month)
+            written = self._files.write(news, month, new_serial(after=max((part.serial for part in parts), default="")))
+            known |= {*parts, written}
+            try:
+                others = self._read_others(given, known)
+                _require_same_side(given, others.values())
+            except BaseException:  # nothing was told, so nothing may stay
+                self._files.delete(written)
+                raise
+            if not any(part.month == month and bool(merge(other, news).conflicting.any()) for part, other in others.items()):
+                self._put_together(given, month)
                 return merged
             # Another writer stored other candles of the same times meanwhile, and may not have seen ours: theirs stay.
             self._files.delete(written)
             time.sleep(random.uniform(0.0, 0.1))  # it may have taken its own back too
 
-    def _contradicted(self, news: MarketCandles, others: Iterable[Part]) -> bool:
-        theirs = (self._files.read(part, news.symbol, news.timeframe) for part in others)
-        return any(bool(merge(other, news).conflicting.any()) for other in theirs if other is not None)
+    def _require_side(self, given: MarketCandles, known: set[Part]) -> None:
+        last_month = max((part.month for part in known), default="")
+        _require_same_side(given, self._read_months(given.symbol, given.timeframe, lambda month: month == last_month).values())
+
+    def _read_others(self, given: MarketCandles, known: set[Part]) -> dict[Part, MarketCandles]:
+        return self._read_parts(given.symbol, given.timeframe, lambda part: part not in known)
 
     def _put_together(self, like: MarketCandles, month: str) -> None:
-        """Write the union of a month's parts, then remove them; killed in between, the month holds the same candles twice."""
-        parts, union = self._read_month(like, month)
-        serial = parts[0].serial or f"{0:016x}-00000000"
-        self._files.write(union, month, f"{serial.split('-')[0]}-{new_serial().split('-')[1]}")
-        for part in parts:
+        """Write the union of a month's parts, if they are many, then remove them.
+
+        Killed in between, the month holds the same candles twice. Where other writers can't be kept out, only parts that their
+        writers have long looked at are touched.
+        """
+        parts = [part for part in self._files.parts(like.symbol, like.timeframe) if part.month == month]
+        if not self._files.is_locked_while_writing:
+            parts = [part for part in parts if is_settled(part)]
+        if len(parts) <= _MANY_PARTS:
+            return
+        read = self._read_parts(like.symbol, like.timeframe, lambda part: part in parts)
+        union = _union(read.values())
+        self._files.write(union, month, serial_in_place_of(next(iter(read))))
+        for part in read:
             self._files.delete(part)
         self._files.sweep(like.symbol, like.timeframe)
 
     def _read_month(self, like: MarketCandles, month: str) -> tuple[list[Part], MarketCandles]:
         """Return a month's parts and their union: without candles, but of the side of `like`, if there are none."""
-        read = self._read_parts(like.symbol, like.timeframe, lambda each: each == month)
+        read = self._read_parts(like.symbol, like.timeframe, lambda part: part.month == month)
         if not read:
             nothing = _no_candles(like.symbol, like.timeframe)
             return [], MarketCandles(candles=nothing, side=like.side, details=no_details(0))
         return list(read), _union(read.values())
 
     def _read_months(self, symbol: str, timeframe: Timeframe, wanted: Callable[[str], bool]) -> dict[str, MarketCandles]:
-        read = self._read_parts(symbol, timeframe, wanted)
+        read = self._read_parts(symbol, timeframe, lambda part: wanted(part.month))
         return {month: _union(read[part] for part in parts) for month, parts in groupby(read, key=lambda part: part.month)}
 
-    def _read_parts(self, symbol: str, timeframe: Timeframe, wanted: Callable[[str], bool]) -> dict[Part, MarketCandles]:
-        """Read the parts of some months, until two listings in a row name the same ones.
+    def _read_parts(self, symbol: str, timeframe: Timeframe, wanted: Callable[[Part], bool]) -> dict[Part, MarketCandles]:
+        """Read some parts, until two listings in a row name the same ones.
 
         A folder may be listed while its files are being put together, and the listing may then lack both the old ones and the new.
         """
         read: dict[Part, MarketCandles | None] = {}
         listed: list[Part] | None = None
         while True:
-            parts = [part for part in self._files.parts(symbol, timeframe) if wanted(part.month)]
+            parts = [part for part in self._files.parts(symbol, timeframe) if wanted(part)]
             for part in parts:
-                if part not in read:
+                if read.get(part) is None:
                     read[part] = self._files.read(part, symbol, timeframe)
             found = {part: data for part in parts if (data := read[part]) is not None}
             if parts == listed and len(found) == len(parts):
                 return found
             listed = parts
 
-    def _require_same_side(self, given: MarketCandles) -> None:
-        parts = self._files.parts(given.symbol, given.timeframe)
-        stored = self._files.read(parts[-1], given.symbol, given.timeframe) if parts else None
-        if stored is not None and stored.side != given.side:
-            allowed = f"{stored.side} prices, as those stored; or another store"
-            raise BadCandles(f"{given.symbol} {given.timeframe}", f"{given.side} prices", allowed)
-
     def _existing(self) -> str:
         named = ", ".join(f"{symbol} {timeframe}" for symbol, timeframe in self._files.series())
         return named or f"none: {self._files.root} is empty"
+
+
+def _require_same_side(given: MarketCandles, stored: Iterable[MarketCandles]) -> None:
+    other = next((part.side for part in stored if part.side != given.side), None)
+    if other is not None:
+        allowed = f"{other} prices, as those stored; or another store"
+        raise BadCandles(f"{given.symbol} {given.timeframe}", f"{given.side} prices", allowed)
 
 
 def _union(parts: Iterable[MarketCandles]) -> MarketCandles:

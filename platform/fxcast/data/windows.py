@@ -40,23 +40,28 @@ def stored_window(
 ) -> CandleSeries:
     """Return the last `bars` candles of a store that are known at a moment, oldest first; reads only the months it needs.
 
-    Where the store holds none of the timeframe, they are made of the longest that divides it; a candle that is still growing at
-    the moment is not among them.
+    They are read, or made of a shorter timeframe that divides theirs: of what is stored, whatever reaches furthest, and of those
+    the longest. A candle made of shorter ones is known when the one that ends it is, or a later one: until then it may be growing,
+    or the store may lack its end.
 
     Raises:
         BadCandles: If fewer are known, or the store holds neither the timeframe nor one that divides it (names what it holds).
     """
-    source = _stored_source(store, symbol, timeframe)
-    span = store.span(symbol, source)
+    source, first, last = _stored_source(store, symbol, timeframe, moment)
     parts = list[CandleSeries]()
     known = 0
-    if span is not None:
-        for start, stop in _months_back(timeframe, span[0], min(moment, span[1])):
-            data = store.read_market(symbol, source, start, stop)
-            parts.append(known_at(resample(data, timeframe, as_of=moment).complete.candles, moment))
-            known += len(parts[-1])
-            if known >= bars:
-                break
+    seen_until: datetime | None = None  # the close of the last shorter candle known
+    for start, stop in _months_back(timeframe, first, min(moment, last)):
+        data = store.read_market(symbol, source, start, stop)
+        closed = known_at(data.candles, moment)
+        if not len(closed):
+            continue
+        if seen_until is None:
+            seen_until = to_datetime(closed.close_times[-1])
+        parts.append(resample(data, timeframe, as_of=seen_until).complete.candles)
+        known += len(parts[-1])
+        if known >= bars:
+            break
     if known < bars:
         raise BadCandles("candles", f"{known} of {symbol} {timeframe} known at {moment.isoformat()}", f"at least {bars}")
     whole = concatenate([without_details(part) for part in reversed(parts)]).candles
@@ -69,18 +74,18 @@ def last_close(store: CandleStore, symbol: str, timeframe: Timeframe) -> datetim
     Raises:
         BadCandles: If the store holds neither the timeframe nor one that divides it.
     """
-    span = store.span(symbol, _stored_source(store, symbol, timeframe))
-    if span is None:
-        raise BadCandles("series", f"no candle of {symbol} {timeframe}", "a series with candles")
-    return span[1]
+    return _stored_source(store, symbol, timeframe, datetime.max.replace(tzinfo=UTC))[2]
 
 
-def _stored_source(store: CandleStore, symbol: str, timeframe: Timeframe) -> Timeframe:
-    """Return the stored timeframe itself, or the longest that divides it."""
+def _stored_source(store: CandleStore, symbol: str, timeframe: Timeframe, moment: datetime) -> tuple[Timeframe, datetime, datetime]:
+    """Return the timeframe to make candles of, with the open of its first candle and the close of its last."""
     dividing = [stored for stored in store.timeframes(symbol) if timeframe.minutes % stored.minutes == 0]
-    if not dividing:
+    spans = [(stored, span) for stored in dividing if (span := store.span(symbol, stored)) is not None]
+    if not spans:
         store.read(symbol, timeframe)  # says what there is
-    return dividing[-1]
+        raise BadCandles("series", f"no candle of {symbol} {timeframe}", "a series with candles")
+    source, (first, last) = max(spans, key=lambda each: (min(each[1][1], moment), each[0].minutes))
+    return source, first, last
 
 
 def _months_back(timeframe: Timeframe, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
