@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, Field
 
 from fxcast.adapters.clock import SystemClock
-from fxcast.adapters.feeds.download import Chunk, FetchedPeriods, chunks, closed_until, download
+from fxcast.adapters.feeds.download import Chunk, FetchedPeriods, Period, chunks, download, joined, settled_until
 from fxcast.adapters.feeds.vendors import VendorSettings, open_vendor
 from fxcast.config import JobSettings
 from fxcast.data.store import CandleStore, absolute_location
@@ -36,7 +36,8 @@ class DownloadJob(JobSettings):
     timeframe: str = Field(default="1m", description="length of a candle: 1m, 5m, 15m, 1h, 4h or 1d")
     start: AwareDatetime = Field(description="the first candle opens at or after it")
     stop: AwareDatetime | None = Field(
-        default=None, description="candles that open at or after it are left; by default all that closed are fetched"
+        default=None,
+        description="candles that open at or after it are left; by default all that closed ten minutes ago are fetched",
     )
     store: str = Field(default="runs/store", description="root of the candle store: a folder or a URI such as s3://bucket/candles")
     records: Path = Field(default=Path("runs/download"), description="folder of the records of what was fetched completely")
@@ -52,10 +53,14 @@ class Downloaded:
     added: int = 0
     already_there: int = 0
     conflicting: list[datetime] = field(default_factory=list[datetime])
+    missing: list[Period] = field(default_factory=list[Period])  # nothing came, though the market was open
 
 
-def bring(settings: DownloadJob) -> dict[str, Downloaded]:
+def bring(settings: DownloadJob, stop: datetime) -> dict[str, Downloaded]:
     """Fetch and store what is missing, with a progress bar; return what became of it by symbol.
+
+    Args:
+        stop: Candles that open at or after it are left.
 
     Raises:
         BadCredentials: If the vendor's are missing or not accepted; names the variable.
@@ -65,8 +70,6 @@ def bring(settings: DownloadJob) -> dict[str, Downloaded]:
     """
     clock, timeframe, store = SystemClock(), Timeframe(settings.timeframe), CandleStore(settings.store)
     vendor = open_vendor(settings.provider, settings.vendor)
-    closed = closed_until(timeframe, clock.now())
-    stop = closed if settings.stop is None else min(settings.stop, closed)
     if settings.start >= stop:
         raise BadSetting(f"start: found {settings.start.isoformat()}; allowed: a time before {stop.isoformat()}")
     wanted: list[tuple[Chunk, FetchedPeriods]] = []
@@ -81,8 +84,10 @@ def bring(settings: DownloadJob) -> dict[str, Downloaded]:
     async def fetch() -> None:
         with progress_bar() as progress:
             task = progress.add_task(f"{settings.provider}: chunks", total=len(wanted))
-            async for chunk, result in download(vendor, store, wanted, timeframe, now=clock.now, tries=settings.tries):
+            async for brought in download(vendor, store, wanted, timeframe, now=clock.now, tries=settings.tries):
+                chunk, result = brought.chunk, brought.result
                 of_symbol = found[chunk.symbol]
+                of_symbol.missing += [(chunk.start, chunk.stop)] if brought.is_missing else []
                 of_symbol.added += result.added
                 of_symbol.already_there += result.already_there + result.completed
                 of_symbol.conflicting += result.conflicting
@@ -102,19 +107,31 @@ def _place(store: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; 0 if all is in the store, 2 if the input or the credentials were refused, 1 if the vendor did not answer."""
+    """Run the job; 0 if all is in the store that the vendor has, 2 if the input was refused, 1 if the vendor did not answer."""
     return run(lambda: _report(DownloadJob.parse(arguments)))
 
 
 def _report(settings: DownloadJob) -> int:
     console = new_console()
-    for symbol, found in bring(settings).items():
+    settled = settled_until(Timeframe(settings.timeframe), SystemClock().now())
+    stop = settled if settings.stop is None else min(settings.stop, settled)
+    downloaded = bring(settings, stop)
+    rest = "" if stop == settings.stop else "; what is younger has not settled yet"
+    console.print(f"fetched: candles that open before {_utc(stop)}{rest}", markup=False)
+    for symbol, found in downloaded.items():
         counts = f"{found.added:,} candles added, {found.already_there:,} already there"
         console.print(f"{settings.store}: {symbol} {settings.timeframe}: {counts}", markup=False)
         if found.conflicting:
             first = ", ".join(f"{moment:%Y-%m-%d %H:%M}" for moment in found.conflicting[:_SHOWN])
             console.print(f"{len(found.conflicting):,} differ from stored candles, which stay; at {first}", markup=False)
+        for start, until in joined(found.missing):
+            said = f"{symbol}: nothing came of {_utc(start)} to {_utc(until)}, though the market was open; the next run asks again"
+            console.print(said, markup=False)
     return 0
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 if __name__ == "__main__":

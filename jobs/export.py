@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import AwareDatetime, Field
 
 from fxcast.config import JobSettings
 from fxcast.data.export import export_candles
 from fxcast.data.resample import resample
 from fxcast.data.store import CandleStore
+from fxcast.domain.candle import to_datetime, to_datetime64
+from fxcast.domain.market import PriceSide
 from fxcast.domain.timeframe import Timeframe
 from fxcast.terminal import new_console
 from jobs.entry import run
@@ -25,7 +28,9 @@ class ExportJob(JobSettings):
     resample_to: str | None = Field(
         default=None, description="a longer timeframe to make of them; a partial last candle is left out"
     )
-    start: AwareDatetime | None = Field(default=None, description="candles that open at or after it")
+    start: AwareDatetime | None = Field(
+        default=None, description="candles that open at or after it; with resample_to, from the longer candle that holds it"
+    )
     stop: AwareDatetime | None = Field(default=None, description="candles that open before it")
     store: str = Field(default="runs/store", description="root of the candle store: a folder or a URI such as s3://bucket/candles")
 
@@ -36,13 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(settings: ExportJob) -> int:
-    data = CandleStore(settings.store).read_market(settings.symbol, Timeframe(settings.timeframe), settings.start, settings.stop)
-    if settings.resample_to is not None:
-        data = resample(data, Timeframe(settings.resample_to)).complete
+    longer = None if settings.resample_to is None else Timeframe(settings.resample_to)
+    start = settings.start
+    if longer is not None and start is not None:  # else the first candle would be a stump
+        start = to_datetime(longer.opening(np.array([to_datetime64(start)]))[0])
+    data = CandleStore(settings.store).read_market(settings.symbol, Timeframe(settings.timeframe), start, settings.stop)
+    if longer is not None:
+        data = resample(data, longer).complete
     export_candles(data, settings.path)
-    new_console().print(
-        f"{settings.path}: {len(data):,} candles of {data.symbol} {data.timeframe}, {data.side} prices", markup=False
-    )
+    console = new_console()
+    console.print(f"{settings.path}: {len(data):,} candles of {data.symbol} {data.timeframe}, {data.side} prices", markup=False)
+    if data.side is not PriceSide.UNSTATED:
+        console.print(f"the file does not say the side: to read it back, give --side {data.side}", markup=False)
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, Field
 from rich.table import Table
 
+from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.config import JobSettings
@@ -37,7 +38,10 @@ class ForecastJob(JobSettings):
     )
     day_first: bool | None = Field(default=None, description="03/04/2017 in the file is 3 April; found by the rows where they tell")
     zone: str | None = Field(default=None, description="clock of the file's times without an offset, as jobs.ingest takes it")
-    columns: dict[str, str] = Field(default={}, description="the file's names for time, open, high, low, close, volume: open=Bid")
+    columns: dict[str, str] = Field(
+        default={},
+        description="the file's names for time, open, high, low, close, volume: open=Bid; without a header, positions: time=1",
+    )
     store: str = Field(default="runs/store", description="root of the candle store")
     symbol: str = "EURUSD"
     timeframe: str = "1h"
@@ -78,6 +82,7 @@ def _window(settings: ForecastJob, timeframe: Timeframe) -> CandleSeries:
         day_first=settings.day_first,
         zone=settings.zone,
         columns=settings.columns,
+        now=SystemClock().now(),
     )
     sources = find_sources(settings.source)
     if len(sources) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 from rich.console import Console
 
+from fxcast.adapters.clock import SystemClock
 from fxcast.config import JobSettings
 from fxcast.data.clock_detection import ClockDetection, detect_clock
 from fxcast.data.importing.combine import pair_sides, unite
@@ -25,9 +26,10 @@ from fxcast.data.quality_table import render
 from fxcast.data.store import AppendResult, CandleStore
 from fxcast.domain.market import PriceSide
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetting
+from fxcast.errors import BadCandles, BadSetting, BadSetup
 from fxcast.evaluation.coverage import draw_coverage
 from fxcast.terminal import new_console
+from fxcast.trading.ports import Clock
 from jobs.entry import REFUSED, run
 
 _ROWS_SHOWN = 20
@@ -45,7 +47,9 @@ class IngestJob(JobSettings):
     symbol: str | None = Field(default=None, description="base then quote currency; found in the file's name if that has one")
     timeframe: str | None = Field(default=None, description="length of a candle: 1m, 5m, 15m, 1h, 4h or 1d; found by the rows")
     format: Literal["metatrader", "histdata", "dukascopy", "lean", "plain"] | None = Field(
-        default=None, description="found by the file's first lines and its name"
+        default=None,
+        description="found by the file's first lines and its name; says whose clock and side a file has, not where its "
+        "columns are (see columns)",
     )
     zone: str | None = Field(
         default=None,
@@ -57,10 +61,16 @@ class IngestJob(JobSettings):
     )
     day_first: bool | None = Field(default=None, description="03/04/2017 is 3 April; found by the rows where they tell")
     columns: dict[str, str] = Field(
-        default={}, description="the file's names for time, open, high, low, close, volume, tick_volume, bid_open …: open=Bid"
+        default={},
+        description="the file's names for time, open, high, low, close, volume, tick_volume, bid_open …: open=Bid; of a file "
+        "without a header, their positions from 1, as in time=1, open=2",
     )
-    side: Literal["bid", "ask", "mid", "unstated"] | None = Field(default=None, description="what the prices are prices of")
-    price_scale: int | None = Field(default=None, gt=0, description="what prices are divided by; whole points are recognised")
+    side: Literal["bid", "ask", "mid", "unstated"] | None = Field(
+        default=None, description="what the prices are prices of; found by the format, or a word bid, ask or mid in the file's name"
+    )
+    price_scale: int | None = Field(
+        default=None, gt=0, description="what prices are divided by, 1 to take them as they are; whole points are recognised"
+    )
     repair: list[Literal["order", "range", "spikes", "closed-market", "crossed", "all"]] = Field(
         default=[],
         description="order: move rows to their place in time; range: widen high and low to open and close where they miss by "
@@ -84,17 +94,20 @@ class IngestOutcome:
     detection: ClockDetection | None
 
 
-def ingest(settings: IngestJob) -> IngestOutcome:
-    """Read, judge and store candles; write the report.
+def ingest(settings: IngestJob, clock: Clock | None = None) -> IngestOutcome:
+    """Read, judge and store candles; write the report, also of candles that the store then refuses.
+
+    Args:
+        clock: Says which candles lie in the future; the system's by default.
 
     Raises:
         BadCandles: If a file, the symbol or the timeframe is no good, or the store holds prices of another side.
         BadSetting: If a setting is unknown, missing, or contradicts a file.
-        BadSetup: If the packaged sample is wanted and not installed.
+        BadSetup: If the packaged sample is wanted and not installed, or the report can't be written.
         StoreUnavailable: If the store does not answer.
     """
     store = CandleStore(settings.store)
-    options = _options(settings)
+    options = replace(_options(settings), now=(clock or SystemClock()).now())
     detection = None
     if settings.detect_timezone is not None:
         detection = _detect(settings, options, store)
@@ -126,12 +139,32 @@ def ingest(settings: IngestJob) -> IngestOutcome:
 
 
 def write_report(folder: Path, quality: QualityReport) -> None:
-    """Write report.json, coverage.png and quarantine.csv (the refused rows as they stand in their files)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(quality.to_dict(), indent=2) + "\n", encoding="utf-8")
+    """Write report.json, coverage.png and quarantine.csv (the refused rows as they stand in their files), each whole or not at all.
+
+    Raises:
+        BadSetup: If the folder can't be written to.
+    """
+    record = json.dumps(quality.to_dict(), indent=2) + "\n"
     complete = "" if quality.completeness_pct is None else f", {quality.completeness_pct:.2f} % complete"
-    draw_coverage(folder / "coverage.png", quality.coverage.by_day, title=f"{quality.symbol} {quality.timeframe}{complete}")
-    write_quarantine(folder / "quarantine.csv", quality.refused)
+    title = f"{quality.symbol} {quality.timeframe}{complete}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(folder / "report.json", lambda path: path.write_text(record, encoding="utf-8"))
+        _write_whole(folder / "coverage.png", lambda path: draw_coverage(path, quality.coverage.by_day, title=title))
+        _write_whole(folder / "quarantine.csv", lambda path: write_quarantine(path, quality.refused))
+    except OSError as error:
+        raise BadSetup(f"the report can't be written to {folder}: {error.strerror or error}") from None
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under another name first, so that no half file is taken for a report."""
+    half = path.with_name(f"half-{path.name}")
+    try:
+        write(half)
+        half.replace(path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
 
 
 def write_quarantine(path: Path, refused: Iterable[RefusedRow]) -> None:
@@ -174,7 +207,7 @@ def _detect(settings: IngestJob, options: ImportOptions, store: CandleStore) -> 
         raise BadSetting(f"detect_timezone: found {settings.detect_timezone!r}; allowed: a stored series, as in EURUSD:1h")
     reference = store.read(symbol, Timeframe(timeframe))
     _, tables = _tables(settings)
-    as_written = [read_candles(table, replace(options, zone="UTC")) for table in tables]
+    as_written = [read_candles(table, replace(options, zone="UTC", now=None)) for table in tables]
     series = unite(as_written, {}).data.candles
     if not len(series):
         raise BadCandles(
@@ -184,6 +217,12 @@ def _detect(settings: IngestJob, options: ImportOptions, store: CandleStore) -> 
 
 
 def _unclear(detection: ClockDetection) -> str:
+    if detection.tied:
+        tied = " and ".join(detection.tied)
+        return (
+            f"{tied} fit {detection.reference} alike, and the weeks of the file too, but give its rows different times: "
+            "give one as --zone in place of --detect-timezone, or compare with candles of other months"
+        )
     fits = ", ".join(f"{fit.clock} {fit.correlation:.2f}" for fit in detection.fits[:3])
     periods = "; ".join(f"{each.first} to {each.last} UTC{each.offset_h:+d}" for each in detection.periods[:12])
     return f"no clock is clear against {detection.reference}: correlations {fits}; best offsets by month: {periods}"

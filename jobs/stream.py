@@ -29,6 +29,7 @@ from jobs.entry import run
 _ANSWER_TIMEOUT_S = 30.0  # of one look at the feed
 _STOP_TIMEOUT_S = 60.0  # what was handed out is stored first
 _PATIENCE_S = 300.0  # with a feed that does not answer: a restart takes half a minute on a slow machine
+_NAMED = 5  # the latest candles of a list
 _ROWS = {
     "connected_at": "connected since",
     "last_tick": "last tick",
@@ -41,6 +42,10 @@ _ROWS = {
     "stored": "stored",
     "pending": "waiting for the store",
     "conflicting": "differ from stored ones",
+    "late_ticks": "late ticks",
+    "malformed": "refused messages",
+    "closed_market_ticks": "ticks while closed",
+    "lacking": "history lacks",
     "reconnects": "reconnects",
     "problem": "problem",
 }
@@ -194,11 +199,12 @@ def _follow(feed: ActorHandle[Any]) -> Status:
 
 
 class StateLines:
-    """Prints a line whenever a feed's state or problem is another than before."""
+    """Prints a line whenever a feed's state or problem is another than before, and one for each candle that its history lacks."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last = ("", "")
+        self._lacking: list[str] = []
 
     def __call__(self, status: Status) -> None:
         now = (status["state"], status["problem"])
@@ -206,6 +212,10 @@ class StateLines:
             self._last = now
             said = f"{status['provider']}: {status['state']}, {status['candles_emitted']:,} candles, {status['stored']:,} stored"
             self._console.print(said + (f": {status['problem']}" if status["problem"] else ""), markup=False)
+        for candle in status["lacking"]:
+            if candle not in self._lacking:
+                self._console.print(f"{status['provider']}: history lacks {candle}, of which ticks were seen", markup=False)
+        self._lacking = status["lacking"]
 
 
 def table(status: Status) -> Table:
@@ -214,9 +224,22 @@ def table(status: Status) -> Table:
     shown.add_row("symbols", " ".join(status["symbols"]))
     for name, title in _ROWS.items():
         value = status[name]
-        if value is not None and value != "":
-            shown.add_row(title, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value)
+        if value not in (None, "", []):
+            shown.add_row(title, _text(value))
     return shown
+
+
+def _text(value: float | str | list[str]) -> str:
+    match value:
+        case float():
+            return f"{value:,.3f}"
+        case int():
+            return f"{value:,}"
+        case str():
+            return value
+        case _:
+            before = [f"and {len(value) - _NAMED} before"] if len(value) > _NAMED else []
+            return "\n".join([*value[-_NAMED:], *before])
 
 
 @contextmanager

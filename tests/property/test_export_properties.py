@@ -122,9 +122,8 @@ def partial(whole: MarketCandles, seed: int) -> MarketCandles:
     kept = np.flatnonzero(rng.random(len(whole)) < 0.6)
     details = whole.details[kept].copy()
     details[rng.random(details.shape) < 0.4] = np.nan
-    neither = np.isnan(whole.details[kept][:, [TICK, REAL]]).all(axis=1)
-    volume = np.where(neither, whole.candles.values[kept, 4], 7.0)
-    unstated = np.where(rng.random(len(kept)) < 0.5, 0.0, volume)  # 0: not recorded
+    both = ~np.isnan(whole.details[kept][:, [TICK, REAL]]).any(axis=1)  # of which an unstated volume would be either
+    unstated = np.where(both | (rng.random(len(kept)) < 0.5), 0.0, whole.candles.values[kept, 4])  # 0: not recorded
     prices = whole.candles.values[kept, :4]
     return with_details(whole.symbol, whole.timeframe, whole.open_times[kept], prices, details, unstated)
 

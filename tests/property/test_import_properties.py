@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from fxcast.data.importing.files import find_sources
 from fxcast.data.importing.read import ImportOptions, read_candles
 from fxcast.data.importing.result import Repair
 from fxcast.data.quality import quality_report
+from fxcast.domain.candle import to_datetime64
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import Refused
 
@@ -43,6 +45,7 @@ changes = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30), st.sampled_fro
     zone=st.sampled_from([None, "new-york-close", "Europe/Berlin until 2024-01-03, +03:00"]),
     timeframe=st.sampled_from([None, Timeframe("1m"), Timeframe("1d")]),
     repairs=st.frozensets(st.sampled_from(Repair)),
+    now=st.sampled_from([None, datetime(2024, 1, 3, 10, 12, tzinfo=UTC)]),
 )
 def test_each_row_of_a_damaged_file_is_accounted_for_or_the_file_is_refused(
     lines: list[str],
@@ -51,6 +54,7 @@ def test_each_row_of_a_damaged_file_is_accounted_for_or_the_file_is_refused(
     zone: str | None,
     timeframe: Timeframe | None,
     repairs: frozenset[Repair],
+    now: datetime | None,
 ) -> None:
     text = "\n".join([*lines, *(lines[at] for at in again)])
     for where, cut, odd in changes:
@@ -62,11 +66,12 @@ def test_each_row_of_a_damaged_file_is_accounted_for_or_the_file_is_refused(
         path.write_text(text, encoding="utf-8", newline="")
         try:
             [source] = find_sources(path)
-            result = read_candles(source, ImportOptions(zone=zone, timeframe=timeframe, repairs=repairs))
+            result = read_candles(source, ImportOptions(zone=zone, timeframe=timeframe, repairs=repairs, now=now))
         except Refused:
             return
     taken_out = [row for row in result.repaired if row.repair in {Repair.SPIKES, Repair.CLOSED_MARKET}]
     assert len(result.series) + len(result.refused) + len(taken_out) == result.rows_read
     assert {row.repair for row in result.repaired} <= repairs
+    assert now is None or (result.series.close_times <= to_datetime64(now)).all()
     if len(result.series) and result.series.open_times[-1].astype(object).year == 2024:
         json.dumps(quality_report(result.data, [result], source="a").to_dict(), allow_nan=False)

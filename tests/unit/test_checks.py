@@ -10,8 +10,10 @@ import pytest
 from fxcast.data.checks import (
     SPIKE_Z,
     Coverage,
+    decimal_levels,
     far_off,
     find_frozen,
+    find_jumps,
     find_spikes,
     find_volume_outliers,
     measure_coverage,
@@ -117,6 +119,32 @@ def test_neighbours_that_differ_themselves_accuse_nobody() -> None:
     values = walk(20)
     values[10:, :4] *= 10  # a redenomination, or another unit from here on
     assert not far_off(values).any()
+
+
+def test_levels_count_the_powers_of_ten_and_not_what_the_market_moves() -> None:
+    values = walk(20)
+    values[5:8, :4] *= 10
+    values[12:, :4] *= 0.0012
+    values[15, 1] *= 100
+    levels, broken = decimal_levels(values)
+    assert levels.tolist() == [0] * 5 + [1] * 3 + [0] * 4 + [-3] * 8
+    assert np.flatnonzero(broken).tolist() == [15]
+
+
+@pytest.mark.parametrize("bars", [0, 1])
+def test_of_one_candle_or_none_nothing_jumps(bars: int) -> None:
+    assert decimal_levels(walk(2)[:bars])[0].tolist() == [0] * bars
+    assert find_jumps(series(walk(2)[:bars])) == ()
+
+
+@pytest.mark.parametrize(("factor", "jumps"), [(1.6, 1), (0.6, 1), (2.5, 1), (1.4, 0), (0.7, 0)])
+def test_a_close_half_again_as_high_as_the_one_before_is_a_jump(factor: float, jumps: int) -> None:
+    values = walk(20)
+    values[10:, :4] *= factor
+    found = find_jumps(series(values))
+    assert [(jump.time, jump.before, jump.after) for jump in found] == [
+        (to_datetime(series(values).open_times[10]), values[9, 3], values[10, 3])
+    ] * jumps
 
 
 # Frozen prices and odd volumes

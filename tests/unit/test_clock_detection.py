@@ -108,3 +108,43 @@ def test_a_reference_of_shorter_candles_serves() -> None:
         "+02:00",
         "Europe/Helsinki",
     }
+
+
+SUMMER_TIMES = ("Europe/Helsinki", NEW_YORK_CLOSE)  # which differ from mid-March to the end of it, and for a week in autumn
+
+
+@pytest.mark.parametrize("clock", SUMMER_TIMES)
+def test_where_a_reference_of_the_winter_leaves_clocks_open_the_weeks_of_the_whole_file_decide(clock: str) -> None:
+    times, closes = as_shown_by(clock, YEAR)
+    winter = YEAR.slice(0, int(np.searchsorted(YEAR.open_times, np.datetime64("2016-03-01", "s"))))
+    found = detect_clock(times, closes, HOUR, winter)
+    assert (found.best, found.fits[0].clock, found.tied) == (clock, clock, ())
+    assert {fit.clock for fit in found.fits if fit.correlation > found.fits[0].correlation - 0.005} > set(SUMMER_TIMES)
+
+
+def test_clocks_that_fit_alike_and_give_other_times_are_refused_with_their_names() -> None:
+    to_mid_march = YEAR.slice(0, int(np.searchsorted(YEAR.open_times, np.datetime64("2016-03-16", "s"))))
+    times, closes = as_shown_by("Europe/Helsinki", to_mid_march)  # New York's summer time began three days before, Europe's not
+    winter = YEAR.slice(0, int(np.searchsorted(YEAR.open_times, np.datetime64("2016-03-01", "s"))))
+    found = detect_clock(times, closes, HOUR, winter)
+    assert found.best is None
+    assert set(found.tied) == set(SUMMER_TIMES)  # +02:00 says the same as Helsinki
+
+
+def test_clocks_that_give_all_rows_the_same_times_are_one_answer() -> None:
+    winter = YEAR.slice(0, int(np.searchsorted(YEAR.open_times, np.datetime64("2016-03-01", "s"))))
+    found = detect("+02:00", winter)
+    assert (found.best, found.tied) == (NEW_YORK_CLOSE, ())
+
+
+def test_changed_clocks_that_fit_alike_are_refused_with_their_names() -> None:
+    changed = "America/New_York until 2014-11-09, Europe/Helsinki"
+    times, closes = as_shown_by(changed, TWO_YEARS)
+    months = TWO_YEARS.open_times.astype("datetime64[M]").astype(int) % 12
+    alike = np.flatnonzero(~np.isin(months, (2, 9)))  # without March and October, in which Helsinki and New York + 7 h differ
+    known = CandleSeries(
+        symbol="EURUSD", timeframe=TWO_YEARS.timeframe, open_times=TWO_YEARS.open_times[alike], values=TWO_YEARS.values[alike]
+    )
+    found = detect_clock(times, closes, HOUR, known)
+    assert found.best is None
+    assert set(found.tied) == {changed, f"America/New_York until 2014-11-09, {NEW_YORK_CLOSE}"}

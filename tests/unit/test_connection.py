@@ -12,7 +12,7 @@ from fxcast.adapters.feeds.live import LiveFeed, LiveSettings
 from fxcast.adapters.feeds.port import CandleFeed, FeedState, Heartbeat
 from fxcast.domain.tick import Tick
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import Disconnected
+from fxcast.errors import BadCandles, Disconnected
 from tests.factories import NOON
 from tests.vendors.following import SimulatedClock
 from tests.vendors.quoting import Collector, QuotingVendor, Step, run_until
@@ -30,12 +30,19 @@ def jpy(seconds: float) -> Tick:
     return Tick("USDJPY", NOON + timedelta(seconds=seconds), 110.0, 110.1)
 
 
+def beat(seconds: float) -> Heartbeat:
+    return Heartbeat(time=NOON + timedelta(seconds=seconds))
+
+
 def minutes(*numbers: int) -> list[datetime]:
     return [NOON + number * MINUTE for number in numbers]
 
 
 class Scene:
-    """A vendor, a clock and a feed of both symbols."""
+    """A vendor, a clock and a feed of both symbols.
+
+    The clock keeps up with the quotes where it is up to two minutes behind, as if each came at its own time.
+    """
 
     def __init__(
         self,
@@ -49,7 +56,7 @@ class Scene:
         failures: Sequence[Exception] = (),
     ) -> None:
         self.clock = SimulatedClock(now, moves=moves)
-        self.vendor = QuotingVendor(connections, past, refusals)
+        self.vendor = QuotingVendor([self._in_time(steps) for steps in connections], past, refusals)
         self.emit = Collector(failures)
         self.feed: CandleFeed = LiveFeed(
             self.vendor,
@@ -60,6 +67,22 @@ class Scene:
             settings=LiveSettings(settle_s=0) if settings is None else settings,
             sleep=self.clock.sleep,
         )
+
+    def _in_time(self, steps: Sequence[Step]) -> list[Step]:
+        def keep_up(time: datetime) -> Callable[[], None]:
+            def move() -> None:
+                behind = time - self.clock.now()
+                if timedelta(0) < behind <= 2 * MINUTE:
+                    self.clock.advance(behind)
+
+            return move
+
+        in_time: list[Step] = []
+        for step in steps:
+            if isinstance(step, Tick | Heartbeat) and step.time is not None:
+                in_time.append(keep_up(step.time))
+            in_time.append(step)
+        return in_time
 
     @property
     def state(self) -> FeedState:
@@ -112,7 +135,7 @@ def test_a_candle_waits_for_the_allowance() -> None:
 
 
 def test_a_heartbeat_with_a_time_closes_a_candle() -> None:
-    scene = Scene([eur(30), eur(61), Heartbeat(time=NOON + timedelta(seconds=122))], past={"EURUSD": minutes(0)})
+    scene = Scene([eur(30), eur(61), beat(122)], past={"EURUSD": minutes(0)})
     assert scene.run_until_handed_out(2)[-1] == ("12:01", "live")
 
 
@@ -148,10 +171,29 @@ def test_a_clock_that_is_wrong_changes_no_candle(skew: timedelta) -> None:
     assert status.lag_s == pytest.approx(0.3)
 
 
+def test_clock_that_is_set_back_costs_a_connection_and_no_candle() -> None:
+    def set_back() -> None:
+        scene.clock.advance(timedelta(hours=-3))
+
+    quotes = [eur(number) for number in (30, 59, 61, 62)]
+    after = [eur(63 + number) for number in range(20)]
+    scene = Scene([*quotes, set_back, *after], [eur(90), eur(121), eur(150), eur(185)], past={"EURUSD": minutes(0, 1)})
+    assert scene.run_until_handed_out(3) == [("12:00", "backfill"), ("12:01", "backfill"), ("12:02", "live")]
+    assert scene.vendor.connects == 2
+
+
+def test_quotes_that_come_late_do_not_make_stored_candles_those_of_a_time_to_come() -> None:
+    ten_minutes_late = NOON + 10 * MINUTE
+    scene = Scene([eur(30), eur(61), eur(62)], now=ten_minutes_late, last=lambda _: ten_minutes_late)
+    scene.run_until(lambda: scene.feed.status().ticks == 3)
+    assert scene.state is FeedState.STOPPED
+
+
 def test_history_that_lacks_a_candle_for_ever_leaves_a_gap_in_the_end() -> None:
     scene = Scene([eur(30), eur(61), eur(125)], settings=LiveSettings(settle_s=0, lacking_tries=3))
     assert scene.run_until_handed_out(1) == [("12:01", "live")]
     assert [asked for asked in scene.vendor.asked if asked[0] == "EURUSD"] == [("EURUSD", NOON, NOON + MINUTE)] * 4
+    assert scene.feed.status().to_dict()["lacking"] == ["EURUSD 2017-03-07T12:00:00+00:00"]
 
 
 def test_a_symbol_without_history_holds_no_other_up() -> None:
@@ -185,11 +227,76 @@ def test_quotes_that_are_no_prices_end_a_connection() -> None:
     assert (scene.vendor.connects, status.malformed, status.reconnects) == (2, 20, 1)
 
 
-def test_a_quote_of_a_wrong_date_closes_no_candle() -> None:
-    scene = Scene([eur(30), eur(61), eur(62 + 10 * 365 * 86_400), eur(63), eur(125)], past={"EURUSD": minutes(0)})
+@pytest.mark.parametrize("ahead_s", [122.0, 3 * 3600.0, 10 * 365 * 86_400.0])
+@pytest.mark.parametrize("message", [eur, beat])
+def test_a_message_from_ahead_closes_no_candle(message: Callable[[float], Step], ahead_s: float) -> None:
+    seen: list[int] = []
+    quotes = [eur(30), eur(60.5), eur(61), message(62 + ahead_s), eur(63), lambda: seen.append(len(scene.origins())), eur(125)]
+    scene = Scene(quotes, past={"EURUSD": minutes(0)})
     assert scene.run_until_handed_out(2) == [("12:00", "backfill"), ("12:01", "live")]
-    assert scene.emit.parts[-1].data.detail("tick_volume").tolist() == [2]
+    assert seen == [1]
+    assert scene.emit.parts[-1].data.detail("tick_volume").tolist() == [3]
     assert scene.feed.status().malformed == 1
+
+
+@pytest.mark.parametrize("first", [beat(500 * 86_400), beat(-60 * 365 * 86_400), Heartbeat(time=datetime.min.replace(tzinfo=UTC))])
+def test_not_even_the_first_message_is_believed_any_time(first: Heartbeat) -> None:
+    scene = Scene([first, eur(30), eur(61), eur(125)], past={"EURUSD": minutes(0)})
+    assert scene.run_until_handed_out(2) == [("12:00", "backfill"), ("12:01", "live")]
+    assert scene.feed.status().malformed == 1
+
+
+@pytest.mark.parametrize("first", [eur(23 * 3600), beat(23 * 3600)])
+def test_a_connection_on_which_all_is_late_is_given_up(first: Step) -> None:
+    # Before the skew is known the vendor's time is believed; all later quotes are of candles closed by it.
+    quotes = [eur(number) for number in range(30, 150, 5)]
+    ended: list[bool] = []
+    scene = Scene(
+        [first, jpy(29), *quotes, lambda: ended.append(True)], [eur(160), eur(181), eur(245)], past={"EURUSD": minutes(0, 1, 2)}
+    )
+    assert scene.run_until_handed_out(4)[-2:] == [("12:02", "backfill"), ("12:03", "live")]
+    assert (scene.vendor.connects, ended) == (2, []), "not the vendor ended it"
+
+
+def test_a_quote_far_from_the_one_before_is_in_no_candle() -> None:
+    wrong = [eur(62, 15.0, 15.1), eur(63, 0.11, 0.12)]
+    quotes = [eur(30), jpy(31), eur(61), *wrong, eur(64, 1.3, 1.4), eur(125)]
+    scene = Scene(quotes, past={"EURUSD": minutes(0)})
+    scene.run_until_handed_out(2)
+    candle = scene.emit.parts[-1].data
+    assert candle.candles.values[0, :4].tolist() == [(1.1 + 1.2) / 2, (1.3 + 1.4) / 2, (1.1 + 1.2) / 2, (1.3 + 1.4) / 2]
+    assert scene.feed.status().malformed == 2
+
+
+def test_a_level_that_stays_is_believed_by_the_next_connection() -> None:
+    new_level = [quote for number in range(25) for quote in (eur(62 + number, 15.0, 15.1), jpy(62.5 + number))]
+    again = [eur(95, 15.0, 15.1), eur(121, 15.0, 15.1), eur(185, 15.0, 15.1)]
+    scene = Scene([eur(30), jpy(31), eur(61), *new_level], again, past={"EURUSD": minutes(0, 1)})
+    assert scene.run_until_handed_out(3) == [("12:00", "backfill"), ("12:01", "backfill"), ("12:02", "live")]
+    assert scene.emit.parts[-1].data.candles.closes.tolist() == [(15.0 + 15.1) / 2]
+    assert (scene.vendor.connects, scene.feed.status().malformed) == (2, 20)
+
+
+def test_quotes_of_a_closed_market_are_counted_and_in_no_candle() -> None:
+    times = [-110.0, -70.0, -55.0, -50.0, 5.0, 30.0, 65.0, 125.0, 185.0]
+    past = {"EURUSD": [FRIDAY - 2 * MINUTE]}
+    quotes = [eur(second, start=FRIDAY) for second in times]
+    scene = Scene(quotes, past=past, now=FRIDAY - 2 * MINUTE, last=lambda _: FRIDAY - 2 * MINUTE)
+    scene.run_until(lambda: scene.feed.status().ticks == len(times) and len(scene.origins()) == 2)
+    assert scene.origins() == [("21:58", "backfill"), ("21:59", "live")]
+    status = scene.feed.status()
+    assert (status.closed_market_ticks, status.malformed, status.last_tick) == (5, 0, FRIDAY - timedelta(seconds=50))
+
+
+@pytest.mark.parametrize("ahead", [3 * 60 * MINUTE, 6 * MINUTE, timedelta(days=30_000)])
+def test_a_candle_stored_of_a_time_to_come_is_refused_and_named(ahead: timedelta) -> None:
+    scene = Scene([eur(30), eur(31), eur(61)], last=lambda symbol: NOON + ahead if symbol == "EURUSD" else NOON)
+    with pytest.raises(BadCandles, match="stored candles of EURUSD: found the last one closes at ") as refused:
+        scene.run_until(lambda: False)
+    status = scene.feed.status()
+    assert (status.state, status.problem) == (FeedState.REFUSED, str(refused.value))
+    assert (NOON + ahead).isoformat() in status.problem
+    assert "a close before now, 2017-03-07T12:0" in status.problem
 
 
 def test_a_connection_that_was_steady_ends_the_growing_of_pauses() -> None:

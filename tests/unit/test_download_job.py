@@ -20,14 +20,14 @@ from fxcast.adapters.feeds.download import FetchedPeriods, chunks, closed_until,
 from fxcast.adapters.feeds.vendors import open_vendor
 from fxcast.cluster.local import REPOSITORY
 from fxcast.data.store import AppendResult, CandleStore
-from fxcast.domain.candle import CandleSeries
+from fxcast.domain.candle import CandleSeries, to_datetime64
 from fxcast.domain.market import PriceSide, without_details
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetup, Disconnected
 from jobs import download as job
 from tests.factories import NOON
 from tests.vendors import oanda
-from tests.vendors.following import know_vendors
+from tests.vendors.following import SimulatedClock, know_vendors
 from tests.vendors.oanda import OandaServer
 from tests.vendors.script import MINUTE, Fault, OnHistory, Wrong, make_script
 from tests.vendors.server import RETRY_AFTER_S
@@ -144,11 +144,12 @@ def bring(folder: Path, faults: Sequence[Fault], *, tries: int = 8, now: datetim
         wanted = [(chunk, fetched) for chunk in chunks(fetched, "EURUSD", MINUTES, NOON, END, 4)]
         vendor, store = open_vendor("oanda", server.settings()), CandleStore(folder / "store")
         steps = download(vendor, store, wanted, MINUTES, now=lambda: now, tries=tries, sleep=sleep)
-        return [result async for _, result in steps]
+        return [brought.result async for brought in steps]
 
     with OandaServer(SCRIPT, begin=END, faults=faults) as server:
         results = asyncio.run(run(server))
-    assert sum(result.added for result in results) == len(SCRIPT.candles("EURUSD", END))
+    stop = min(END, now - 10 * MINUTE)
+    assert sum(result.added for result in results) == sum(candle.open_time < stop for candle in SCRIPT.candles("EURUSD", END))
     return slept
 
 
@@ -167,9 +168,40 @@ def test_vendor_that_does_not_answer_ends_the_run_after_the_stated_tries_and_not
     assert len(CandleStore(tmp_path / "store").read("EURUSD", MINUTES)) == 8
 
 
-def test_candles_too_young_to_be_in_every_history_are_stored_but_asked_for_again(tmp_path: Path) -> None:
+def test_candles_that_may_still_change_are_neither_stored_nor_recorded(tmp_path: Path) -> None:
     bring(tmp_path, [], now=END)
     assert FetchedPeriods(tmp_path / "record.json", "here").missing(NOON, END) == [(END - 10 * MINUTE, END)]
+    assert CandleStore(tmp_path / "store").read("EURUSD", MINUTES).close_times[-1] <= to_datetime64(END - 10 * MINUTE)
+
+
+def test_run_up_to_now_leaves_what_may_still_change_and_says_so(
+    server: OandaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "SystemClock", lambda: SimulatedClock(END))
+    assert job.main(options(server, tmp_path)) == 0
+    for symbol in SCRIPT.symbols:
+        assert CandleStore(tmp_path / "store").read(symbol, MINUTES).close_times[-1] == to_datetime64(END - 10 * MINUTE)
+    said = "fetched: candles that open before 2017-03-07 12:20 UTC; what is younger has not settled yet"
+    assert said in capsys.readouterr().out
+
+
+def test_open_days_without_a_candle_are_named_and_asked_for_again(
+    server: OandaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # From Friday noon over the weekend to Wednesday: the server's script begins on Tuesday at noon.
+    start, friday_close, monday = NOON - timedelta(days=4), NOON - timedelta(days=3, hours=14), NOON - timedelta(days=1, hours=14)
+    period = ("--start", start.isoformat(), "--stop", END.isoformat(), "--chunk-candles", "120")
+    assert job.main(options(server, tmp_path, *period, symbols=["EURUSD"])) == 0
+    asked = server.seen.history_requests
+    assert asked == 4 * 12 + 1
+    named = [line for line in capsys.readouterr().out.splitlines() if "nothing came of" in line]
+    assert [line.split("nothing came of ")[1].split(", ")[0] for line in named] == [
+        f"{start:%Y-%m-%d %H:%M} UTC to {friday_close:%Y-%m-%d %H:%M} UTC",
+        f"{monday:%Y-%m-%d %H:%M} UTC to {NOON:%Y-%m-%d %H:%M} UTC",
+    ]
+    assert named[0].endswith("though the market was open; the next run asks again")
+    assert job.main(options(server, tmp_path, *period, symbols=["EURUSD"])) == 0
+    assert server.seen.history_requests == asked + (friday_close - start + NOON - monday) // (120 * MINUTE)
 
 
 def test_candle_under_way_is_not_asked_for() -> None:

@@ -34,7 +34,9 @@ def test_candles_are_written_in_utc_with_what_is_known(tmp_path: Path, store: st
     assert (table["time"].iloc[0], table["time"].iloc[29]) == ("2017-03-01T00:00:00Z", "2017-03-02T05:00:00Z")
     assert np.array_equal(table["close"], make_series(bars=30).closes)
     assert table["spread"].isna().tolist() == [False] * 20 + [True] * 10
-    assert "eurusd.csv: 30 candles of EURUSD 1h, bid prices" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "eurusd.csv: 30 candles of EURUSD 1h, bid prices" in told
+    assert "the file does not say the side: to read it back, give --side bid" in told
 
 
 def test_a_span_and_a_longer_timeframe_can_be_asked_for(tmp_path: Path, store: str) -> None:
@@ -57,3 +59,10 @@ def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=r"path: found .*eurusd\.json; allowed"):
         export_candles(data, tmp_path / "a" / "eurusd.json")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_start_within_a_longer_candle_is_moved_to_its_opening(tmp_path: Path, store: str) -> None:
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    assert main(["--path", str(whole), "--store", store, "--resample-to", "4h", "--start", "2017-03-01T02:00:00Z"]) == 0
+    assert main(["--path", str(cut), "--store", store, "--resample-to", "4h", "--start", "2017-03-01T05:00:00Z"]) == 0
+    assert pd.read_parquet(cut).equals(pd.read_parquet(whole))

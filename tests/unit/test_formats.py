@@ -287,7 +287,9 @@ def test_whole_points_are_recognised(read: Read, symbol: str, prices: str) -> No
     assert f"prices are whole points: divided by {points:,}" in result.notes
 
 
-@pytest.mark.parametrize("prices", ["11000 12000 10000 11500", "11000000 12000000 10000000 11500000", "110.1 120 100 115"])
+@pytest.mark.parametrize(
+    "prices", ["11000 12000 10000 11500", "11000000 12000000 10000000 11500000", "110.1 120 100 115", "11.0 12.0 10.0 11.5"]
+)
 def test_an_unknown_unit_is_refused_with_the_median_and_what_is_expected(read: Read, prices: str) -> None:
     rows = ["time,open,high,low,close", *lines("%Y-%m-%d %H:%M", ",", prices)]
     with pytest.raises(
@@ -301,6 +303,8 @@ def test_pips_are_taken_with_the_scale_given(read: Read) -> None:
     result = read("EURUSD.csv", rows, price_scale=10_000)
     assert first(result)[1][:4] == [1.1, 1.2, 1.0, 1.15]
     assert not any(note.startswith("warning") for note in result.notes)
+    tenfold = lines("%Y-%m-%d %H:%M", ",", "11.0 12.0 10.0 11.5 5")
+    assert first(read("EURUSD.csv", tenfold, price_scale=1))[1][:4] == [11.0, 12.0, 10.0, 11.5]
     told = read("EURUSD.csv", rows, price_scale=10_000_000)
     assert "warning: divided by 10,000,000 as given, prices have a median of 0.001125" in told.notes
 
@@ -338,3 +342,28 @@ def test_a_metatrader_file_without_a_zone_is_refused_with_the_clocks_that_its_we
     rows = [f"{hour:%Y.%m.%d,%H:%M},1.1,1.2,1.0,1.15,5" for hour in week]
     with pytest.raises(BadSetting, match=r"zone: missing.*its weeks fit new-york-close.*--detect-timezone"):
         read("EURUSD60.csv", rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("EURUSD_bid_jan.csv", PriceSide.BID),
+        ("EURUSD-ASK.csv", PriceSide.ASK),
+        ("EURUSD mid 2024.csv", PriceSide.MID),
+        ("EURUSD_midnight.csv", PriceSide.UNSTATED),
+        ("EURUSD_forbid_task.csv", PriceSide.UNSTATED),
+        ("EURUSD_bid_ask.csv", PriceSide.UNSTATED),
+    ],
+)
+def test_a_side_that_only_the_name_says_is_taken_and_told(read: Read, name: str, side: PriceSide) -> None:
+    result = read(name, PLAIN)
+    assert result.data.side is side
+    assert (f"{name} says {side}: its prices are read as {side} prices" in result.notes) is (side is not PriceSide.UNSTATED)
+    assert read(name, PLAIN, side=PriceSide.BID).data.side is PriceSide.BID
+    assert read(f"DAT_ASCII_{name}", PLAIN).data.side is PriceSide.BID  # the format says it
+
+
+def test_a_side_is_found_in_the_name_of_an_archives_entry(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "EURUSD_bid.zip", "w") as archive:
+        archive.writestr("EURUSD_ask.csv", "\n".join(PLAIN))
+    assert read_one(tmp_path / "EURUSD_bid.zip").data.side is PriceSide.ASK

@@ -15,6 +15,7 @@ from fxcast.data.importing.result import ImportResult, Reason
 from fxcast.data.packaged import packaged_sample, read_packaged_sample
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadSetting, BadSetup
+from jobs.forecast import main as forecast_from
 
 ReadRows = Callable[..., ImportResult]
 
@@ -274,3 +275,10 @@ def test_a_missing_sample_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.util.find_spec", _find_nothing)
     with pytest.raises(BadSetup, match=r"pip install 'fxcast\[sample\]'"):
         packaged_sample()
+
+
+def test_a_forecast_is_not_made_of_candles_from_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "EURUSD.csv"
+    path.write_text("\n".join([HEADER, hour(8), f"2099-03-06 09:00,{SOUND}"]), encoding="utf-8")
+    assert forecast_from(["--source", str(path), "--timeframe", "1h", "--at", "2099-03-07T00:00:00Z"]) == 2
+    assert "refused line 3: time in the future" in capsys.readouterr().err

@@ -5,22 +5,26 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from rich.console import Console
 
+from fxcast.adapters.clock import ReplayClock
 from fxcast.data.importing.clocks import NEW_YORK_CLOSE, SourceClock
 from fxcast.data.importing.result import Reason, Repair
+from fxcast.data.quality_table import render
 from fxcast.data.store import CandleStore
 from fxcast.domain.calendar import open_mask
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.market import MarketCandles, PriceSide
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetting
+from fxcast.errors import BadCandles, BadSetting, BadSetup
 from jobs.ingest import IngestJob, IngestOutcome, ingest, main
 
 HEADER = "time,open,high,low,close,volume"
@@ -153,6 +157,25 @@ def test_the_crossed_repair_keeps_the_mid_alone_and_names_it(tmp_path: Path, run
     assert np.isnan(data.details[1, :9]).all()
 
 
+def test_the_report_of_pairs_adds_up(tmp_path: Path, run: Ingest) -> None:
+    quality = run(**quotes(tmp_path, [row(0), row(1), row(2)], [row(0), row(1, 1.109), row(3)])).quality
+    crossed = quality.refused_by_reason[Reason.CROSSED_QUOTE.value]
+    alone = len(quality.refused) - crossed
+    assert (quality.pairs, quality.accepted, crossed, alone) == (2, 1, 1, 2)
+    assert quality.rows_read == 2 * quality.pairs + alone
+    assert json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["pairs"] == 2
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(render(quality))
+    assert "2 of a bid and an ask: two rows that make one candle, or are refused as one" in shown.get()
+
+
+def test_a_month_of_bids_and_one_of_asks_are_not_mixed(tmp_path: Path, run: Ingest) -> None:
+    run(write(tmp_path / "EURUSD_bid_jan.csv", [row(0), row(1)]))
+    with pytest.raises(BadCandles, match="EURUSD 1h: found ask prices; allowed: bid prices, as those stored"):
+        run(write(tmp_path / "EURUSD_ask_feb.csv", [row(24), row(25)]))
+
+
 @pytest.mark.parametrize("asks", ["EURUSD_ask.csv", "GBPUSD_ask.csv"])
 def test_sides_of_different_pairs_or_of_both_at_once_are_refused(tmp_path: Path, run: Ingest, asks: str) -> None:
     both = "time,bid_open,bid_high,bid_low,bid_close,ask_open,ask_high,ask_low,ask_close"
@@ -273,6 +296,11 @@ def test_a_reference_that_is_not_stored_is_refused(tmp_path: Path, run: Ingest, 
 # The report
 
 
+def arguments(tmp_path: Path, source: Path, *more: str) -> list[str]:
+    folders = ("--store", str(tmp_path / "store"), "--report", str(tmp_path / "report"))
+    return ["--source", str(source), "--timeframe", "1h", *folders, *more]
+
+
 def test_the_report_has_a_record_a_picture_and_the_refused_rows_as_they_stand(tmp_path: Path, run: Ingest) -> None:
     odd = ['2017-03-06 10:00,"1,10",1.12,1.09,1.11,5', "2017-03-06 11:00;x"]
     source = write(tmp_path / "EURUSD.csv", [row(0), row(1), *odd, row(4)])
@@ -293,37 +321,68 @@ def test_the_report_has_a_record_a_picture_and_the_refused_rows_as_they_stand(tm
 
 def test_the_command_line_says_what_was_stored_and_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "EURUSD.csv", [row(0), "nonsense", row(1)])
-    arguments = [
-        "--source",
-        str(source),
-        "--timeframe",
-        "1h",
-        "--store",
-        str(tmp_path / "store"),
-        "--report",
-        str(tmp_path / "report"),
-    ]
-    assert main(arguments) == 0
+    assert main(arguments(tmp_path, source)) == 0
     text = capsys.readouterr().out
     assert "line 3: wrong number of fields: 1 fields, not 6" in text
     assert "2 candles added, 0 already there" in text
-    assert main([*arguments, "--repair", "everything"]) == 2
-    assert main([*arguments, "--zone", "Mars"]) == 2
+    assert main(arguments(tmp_path, source, "--repair", "everything")) == 2
+    assert main(arguments(tmp_path, source, "--zone", "Mars")) == 2
     assert "zone: found 'Mars'" in capsys.readouterr().err
 
 
 def test_a_file_without_a_valid_candle_is_refused_after_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "EURUSD.csv", ["2017-03-06 08:00,0,0,0,0,0", "2017-03-06 09:00,1,2,3,4,5"])
-    arguments = [
-        "--source",
-        str(source),
-        "--timeframe",
-        "1h",
-        "--store",
-        str(tmp_path / "store"),
-        "--report",
-        str(tmp_path / "report"),
-    ]
-    assert main(arguments) == 2
+    assert main(arguments(tmp_path, source)) == 2
     assert "no valid candle" in capsys.readouterr().err
     assert (tmp_path / "report" / "quarantine.csv").read_text(encoding="utf-8").count("\n") == 3
+
+
+def test_candles_that_close_after_the_clocks_now_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "EURUSD.csv", [row(0), row(1)])
+    job = IngestJob(source=str(source), timeframe="1h", store=str(tmp_path / "store"), report=tmp_path / "report")
+    outcome = ingest(job, ReplayClock(datetime(2017, 3, 6, 9, 30, tzinfo=UTC)))
+    assert reasons(outcome) == [("EURUSD.csv", 3, Reason.FUTURE)]
+    write(tmp_path / "EURUSD.csv", [row(0), f"2099-03-06 09:00,{row(1).partition(',')[2]}"])
+    assert reasons(ingest(job)) == [("EURUSD.csv", 3, Reason.FUTURE)]
+
+
+def test_prices_of_another_side_leave_a_report_and_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "EURUSD.csv", [row(0)])
+    assert main(arguments(tmp_path, source, "--side", "bid")) == 0
+    (tmp_path / "report" / "report.json").unlink()
+    capsys.readouterr()
+    assert main(arguments(tmp_path, source, "--side", "ask")) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("error: EURUSD 1h: found ask prices; allowed: bid prices")
+    assert json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["side"] == "ask"
+
+
+def test_a_report_folder_that_can_not_be_one_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "EURUSD.csv", [row(0)])
+    (tmp_path / "report").write_text("a file", encoding="utf-8")
+    assert main(arguments(tmp_path, source)) == 2
+    assert capsys.readouterr().err == f"error: the report can't be written to {tmp_path / 'report'}: File exists\n"
+
+
+@pytest.mark.parametrize("full", ["jobs.ingest.draw_coverage", "jobs.ingest.write_quarantine"])
+def test_a_disk_that_is_full_leaves_no_half_file(tmp_path: Path, run: Ingest, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
+    def fail(path: Path, *_: object, **__: object) -> None:
+        path.write_text("half", encoding="utf-8")
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(full, fail)
+    with pytest.raises(BadSetup, match=r"the report can't be written to .*report: No space left on device"):
+        run(write(tmp_path / "EURUSD.csv", [row(0)]))
+    assert {path.name for path in (tmp_path / "report").iterdir()} <= {"report.json", "coverage.png"}
+    assert json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["accepted"] == 1
+
+
+def test_a_clock_that_the_weeks_leave_open_too_is_refused_by_its_names(tmp_path: Path, run: Ingest) -> None:
+    series = hourly("EURUSD")
+    winter = series.slice(0, int(np.searchsorted(series.open_times, np.datetime64("2016-03-01", "s"))))
+    CandleStore(tmp_path / "store").append(winter)
+    april = hourly("GBPUSD").slice(0, int(np.searchsorted(series.open_times, np.datetime64("2016-03-16", "s"))))
+    wednesday = exported_by_server(tmp_path / "GBPUSD60.csv", april, "Europe/Helsinki")
+    with pytest.raises(BadSetting, match=r"zone: .*(new-york-close|Europe/Helsinki).* fit EURUSD 1h alike"):
+        run(wednesday, detect_timezone="EURUSD:1h")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from fxcast.data.importing.files import find_sources, open_lines
 from fxcast.data.importing.read import ImportOptions, read_candles
-from fxcast.data.importing.result import ImportResult, Reason
+from fxcast.data.importing.result import ImportResult, Reason, Repair
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadSetting
 
@@ -255,3 +255,113 @@ def test_a_parquet_column_that_text_can_not_hold_is_refused(tmp_path: Path) -> N
     [source] = find_sources(path)
     with pytest.raises(BadCandles, match="damaged or encrypted"):
         read_candles(source, ImportOptions())
+
+
+# Columns in any order, without a header
+
+SHUFFLED = [f"{price},x,{stamp}" for stamp, price in (row.split(",", 1) for row in rows(rest="5,1.15,1.0,1.2,1.1"))]
+PLACES = {"volume": "1", "close": "2", "low": "3", "high": "4", "open": "5", "time": "7"}
+
+
+def test_columns_without_a_header_are_read_by_their_positions(read: Read) -> None:
+    result = read(SHUFFLED, columns=PLACES)
+    assert result.series.values[0].tolist() == [1.1, 1.2, 1.0, 1.15, 5]
+    assert (len(result.series), str(result.series.open_times[0])) == (ROWS, "2024-01-03T10:00:00")
+    assert result.format.startswith("plain")
+
+
+def test_date_and_clock_may_be_placed_apart(read: Read) -> None:
+    apart = rows("%H:%M;%Y-%m-%d", ";1.1;1.2;1.0;1.15".replace(";", ",")[1:])
+    columns = {"clock": "1", "time": "2", "open": "3", "high": "4", "low": "5", "close": "6"}
+    result = read([row.replace(";", ",") for row in apart], columns=columns)
+    assert (str(result.series.open_times[0]), len(result.series)) == ("2024-01-03T10:00:00", ROWS)
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        (PLACES | {"open": "Bid"}, "names of a header, or positions from 1, not both"),
+        (PLACES | {"open": "4"}, "different positions from 1 to 7"),
+        (PLACES | {"open": "8"}, "different positions from 1 to 7"),
+        (PLACES | {"open": "0"}, "different positions from 1 to 7"),
+        ({"time": "7", "open": "5"}, "missing: high, low, close; allowed: a position for each, as in time=1, open=2"),
+    ],
+)
+def test_positions_that_can_not_be_meant_are_refused(read: Read, columns: dict[str, str], named: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        read(SHUFFLED, columns=columns)
+    assert named in str(caught.value)
+
+
+def test_names_for_a_file_without_a_header_are_refused_with_the_positions_it_has(read: Read) -> None:
+    with pytest.raises(BadCandles, match=r"a header, which `columns` refers to, or positions from 1 to 7 in `columns`: time=1"):
+        read(SHUFFLED, columns={"time": "Datum"})
+
+
+# Prices of two units
+
+
+def priced(*factors: float) -> list[str]:
+    """Write a candle a minute, its prices multiplied."""
+    return [
+        f"{START + timedelta(minutes=at):%Y-%m-%d %H:%M},{1.1 * factor:g},{1.2 * factor:g},{1.0 * factor:g},{1.15 * factor:g},5"
+        for at, factor in enumerate(factors)
+    ]
+
+
+@pytest.mark.parametrize("slips", [[0], [299], [150], [150, 151], [0, 1], [298, 299], [5, 100, 200]])
+@pytest.mark.parametrize("factor", [10, 0.1, 100])
+def test_a_few_decimal_slips_cost_their_own_rows(read: Read, slips: list[int], factor: float) -> None:
+    result = read([HEADER, *priced(*(factor if at in slips else 1 for at in range(300)))])
+    assert [(row.line, row.reason) for row in result.refused] == [(at + 2, Reason.FAR_OFF) for at in slips]
+    assert len(result.series) == 300 - len(slips)
+
+
+def test_a_slip_within_the_first_candle_is_found(read: Read) -> None:
+    lines = priced(*[1] * 300)
+    lines[0] = lines[0].replace(",1.2,", ",12,")
+    assert [row.line for row in read([HEADER, *lines]).refused] == [2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "found"),
+    [
+        ([(200, 1), (100, 100_000)], 202, "prices 100,000 times as high as before"),
+        ([(200, 1), (100, 0.1)], 202, "prices 0.1 times as high as before"),
+        ([(100, 0.1), (200, 1)], 102, "prices 10 times as high as before"),
+        ([(1, 10), (150, 1), (4, 10), (300, 1)], 153, "prices 10 times as high as before"),
+        ([(1, 1), (1, 10)], 3, "prices 10 times as high as before"),
+        ([(5, 1), (1, 10)] * 30, 7, "prices 10 times as high as before"),
+    ],
+)
+def test_a_unit_that_changes_within_a_file_is_refused_with_line_and_factor(
+    read: Read, changes: list[tuple[int, float]], line: int, found: str
+) -> None:
+    factors = [factor for count, factor in changes for _ in range(count)]
+    with pytest.raises(BadCandles) as caught:
+        read([HEADER, *priced(*factors)], price_scale=1)
+    assert f"EURUSD.csv: line {line}: found {found}" in str(caught.value)
+    assert "one unit throughout" in str(caught.value)
+
+
+def test_a_fall_that_is_no_power_of_ten_stays(read: Read) -> None:
+    result = read([HEADER, *priced(*[1] * 100, *[0.25] * 100)])
+    assert (result.refused, len(result.series)) == ((), 200)
+
+
+# Candles from the future
+
+
+@pytest.mark.parametrize("sort", [frozenset[Repair](), frozenset({Repair.ORDER})])
+def test_candles_that_close_after_now_are_refused(read: Read, sort: frozenset[Repair]) -> None:
+    now = datetime(2024, 1, 3, 10, 29, 30, tzinfo=UTC)
+    result = read([HEADER, *rows(), "2099-01-05 10:00,1.1,1.2,1.0,1.15,5"], now=now, repairs=sort)
+    assert [(row.line, row.reason) for row in result.refused] == [(ROWS + 1, Reason.FUTURE), (ROWS + 2, Reason.FUTURE)]
+    assert result.refused[0].detail == "closes at 2024-01-03T10:30:00Z, and it is 2024-01-03T10:29:30Z"
+    assert len(read([HEADER, *rows()], now=datetime(2024, 1, 3, 10, 30, tzinfo=UTC)).series) == ROWS
+
+
+def test_a_zone_that_puts_the_last_candles_after_now_refuses_them(read: Read) -> None:
+    now = datetime(2024, 1, 3, 10, 30, tzinfo=UTC)
+    assert read([HEADER, *rows()], now=now, zone="Europe/Helsinki").refused == ()
+    assert reasons(read([HEADER, *rows()], now=now, zone="America/New_York")) == {Reason.FUTURE}

@@ -164,3 +164,12 @@ def test_the_table_shows_counts_and_what_was_kept() -> None:
 def test_markup_in_names_is_shown_as_it_stands() -> None:
     result = imported("2017-03-07T08:00", notes=("[red]note[/red] [/bold]",))
     assert "[red]note[/red] [/bold]" in table(quality_report(result.data, [result], source="[link]a.csv"))
+
+
+def test_jumps_are_kept_and_shown() -> None:
+    result = imported(times=open_hours("2017-03-01", "2017-03-03"))
+    result.data.candles.values[20:, :4] *= 2
+    report = judged(result)
+    assert report.to_dict()["jumps"] == [{"time": "2017-03-01T20:00:00+00:00", "before": 1.11, "after": 2.22}]
+    assert "1 kept; 2017-03-01 20:00 from 1.11 to 2.22" in table(report)
+    assert "jumps" not in table(judged(imported("2017-03-07T08:00")))

@@ -70,6 +70,32 @@ def test_table_shows_what_is_known_and_leaves_out_what_is_not() -> None:
     assert "connected since" not in shown
 
 
+def test_what_is_missing_or_dropped_is_shown() -> None:
+    lacking = [f"EURUSD 2024-03-06T10:{minute:02}:00+00:00" for minute in range(8)]
+    console = Console(record=True, width=120, color_system=None)
+    console.print(table(make_status(lacking=lacking, closed_market_ticks=1234, malformed=7)))
+    shown = console.export_text()
+    for text in ("ticks while closed", "1,234", "refused messages", "history lacks", lacking[-1], lacking[-5], "and 3 before"):
+        assert text in shown
+    assert lacking[0] not in shown
+
+
+def test_candle_that_history_lacks_is_a_line_once() -> None:
+    look = looking(
+        make_status(lacking=["EURUSD 2024-03-06T10:00:00+00:00"]),
+        make_status(lacking=["EURUSD 2024-03-06T10:00:00+00:00", "USDJPY 2024-03-06T10:01:00+00:00"]),
+        make_status("stopped"),
+    )
+    console = Console(record=True, width=120, color_system=None)
+    watch(look, StateLines(console), poll_s=0.0)
+    assert console.export_text().splitlines() == [
+        "replay: live, 0 candles, 0 stored",
+        "replay: history lacks EURUSD 2024-03-06T10:00:00+00:00, of which ticks were seen",
+        "replay: history lacks USDJPY 2024-03-06T10:01:00+00:00, of which ticks were seen",
+        "replay: stopped, 0 candles, 0 stored",
+    ]
+
+
 def test_settings_become_those_of_the_feed() -> None:
     given = ("--source", "a", "--store", "/b", "--symbols", '["EURUSD", "USDJPY"]', "--until", "2024-01-02T00:00:00Z")
     feed = StreamJob.parse(given).feed()

@@ -18,6 +18,7 @@ BoolArray = NDArray[np.bool_]
 
 SPIKE_Z = 20.0  # of real candles, news and thin hours included, about one in fifty thousand is beyond
 _OFF_RATIO = 1.5  # no rate of two currencies moves so far in one candle and back in the next: a decimal point gone wrong
+_TENFOLD = 0.15  # of a decade: a ratio this near to a power of ten is a decimal point, or another unit
 _LOCAL_BARS = 201
 _VOLUME_Z = 8.0
 _MAD_TO_STD = 1.4826
@@ -34,6 +35,15 @@ class Spike:
     time: datetime
     price: float
     z: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jump:
+    """A candle, by its open time, whose close lies more than half again above, or a third below, the close before it."""
+
+    time: datetime
+    before: float
+    after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +124,38 @@ def far_off(values: FloatArray) -> BoolArray:
     agree = above < below * _OFF_RATIO  # neighbours that differ themselves accuse nobody
     off[1:-1] = agree & ((high > above * _OFF_RATIO) | (low < below / _OFF_RATIO))
     return off
+
+
+def decimal_levels(values: FloatArray) -> tuple[NDArray[np.int64], BoolArray]:
+    """Find prices that jump by a power of ten, as where the unit changes or a decimal point slips.
+
+    Args:
+        values: Candles, (n, 5).
+
+    Returns:
+        By how many powers of ten each close lies above the first one, (n,), moves of the market left out; and which candles have
+        such a jump within themselves, (n,).
+    """
+    levels, prices = np.zeros(len(values), dtype=np.int64), values[:, :4]
+    if not len(values) or prices.max() < prices.min() * 10 ** (1 - _TENFOLD):  # as nearly always
+        return levels, np.zeros(len(values), dtype=bool)
+    logs = np.log10(prices)
+    levels[1:] = np.cumsum(_powers(np.diff(logs[:, 3])))
+    return levels, np.any(_powers(logs - logs[:, 3:]) != 0, axis=1)
+
+
+def _powers(decades: FloatArray) -> NDArray[np.int64]:
+    whole = np.round(decades)
+    return np.where(np.abs(decades - whole) < _TENFOLD, whole, 0).astype(np.int64)
+
+
+def find_jumps(series: CandleSeries) -> tuple[Jump, ...]:
+    """Return the closes that lie more than half again above, or a third below, those before them."""
+    closes = series.closes
+    jumps = np.flatnonzero(np.abs(np.diff(np.log(closes))) > np.log(_OFF_RATIO)) + 1
+    return tuple(
+        Jump(time=to_datetime(series.open_times[at]), before=float(closes[at - 1]), after=float(closes[at])) for at in jumps
+    )
 
 
 def spike_scores(values: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxcast.data.importing.clocks import NEW_YORK_CLOSE, SourceClock
+from fxcast.data.week import check_weeks
 from fxcast.domain.candle import CandleSeries, FloatArray, TimeArray
 from fxcast.errors import BadCandles
 
@@ -17,6 +18,7 @@ _OFFSETS_H = range(-12, 15)
 _ENOUGH_RETURNS = 100  # of a month, to say anything of it
 _CLEAR = 0.25  # a month whose best correlation is lower tells nothing
 _CLEARLY_RIGHT = 0.9  # of the months
+_TIE = 0.005  # a clock that is wrong for a single week of a year costs the correlation more
 _CLOCKS = (
     NEW_YORK_CLOSE, "UTC", "Europe/London", "Europe/Berlin", "Europe/Helsinki", "America/New_York", "America/Chicago", "Asia/Tokyo",
     "Australia/Sydney", *(f"{hours:+03d}:00" for hours in _OFFSETS_H if hours),
@@ -53,16 +55,20 @@ class ClockDetection:
         fits: All clocks tried, the best first.
         periods: The offset from UTC that fits best, month by month; a clock that was changed shows here.
         best: The clock, None if none is clear.
+        tied: Where several fit alike and give the rows different times: those that the weeks leave open, one for each answer.
     """
 
     reference: str
     fits: tuple[ClockFit, ...]
     periods: tuple[OffsetPeriod, ...]
     best: str | None
+    tied: tuple[str, ...] = ()
 
 
 def detect_clock(local_times: TimeArray, closes: FloatArray, step: np.timedelta64, reference: CandleSeries) -> ClockDetection:
     """Compare a series of an unknown clock with a reference in UTC.
+
+    Where clocks fit alike, as those that differ in summer do by a reference of the winter, the FX week decides, over all rows.
 
     Args:
         local_times: Open times as written, (n,), increasing.
@@ -105,16 +111,20 @@ def detect_clock(local_times: TimeArray, closes: FloatArray, step: np.timedelta6
         )
     clocks = sorted((_fit(name, ends, returns, reference_returns) for name in _CLOCKS), key=lambda fit: -fit.correlation)
     right = {fit.clock: _months_right(fit.clock, best_of_month, by_month, ends) for fit in clocks}  # each (months,)
-    best = clocks[0].clock
-    if right[best].mean() < _CLEARLY_RIGHT:
-        best = _changed_clock(right, [month for month, _, _ in best_of_month], ends, returns, reference_returns)
-        if best is not None:
-            clocks.insert(0, _fit(best, ends, returns, reference_returns))
+    candidates = clocks
+    if right[clocks[0].clock].mean() < _CLEARLY_RIGHT:
+        candidates = _changed_clocks(right, [month for month, _, _ in best_of_month], ends, returns, reference_returns)
+    left = _resolve(candidates, local_times, step)
+    best = left[0] if len(left) == 1 else None
+    if best is not None:
+        first = next(fit for fit in candidates if fit.clock == best)
+        clocks = [first, *(fit for fit in clocks if fit.clock != best)]
     return ClockDetection(
         reference=f"{reference.symbol} {reference.timeframe}",
         fits=tuple(clocks),
         periods=tuple(_periods(best_of_month)),
         best=best,
+        tied=tuple(left) if len(left) > 1 else (),
     )
 
 
@@ -136,6 +146,20 @@ def _fit(name: str, ends: np.ndarray, returns: FloatArray, reference_returns: Re
     return ClockFit(clock=name, correlation=_correlation(returns[exists], reference_returns(utc[exists].astype(np.int64))))
 
 
+def _resolve(fits: Sequence[ClockFit], local_times: TimeArray, step: np.timedelta64) -> list[str]:
+    """Return one clock for each answer, in the order of the fits, that correlation and the FX week leave; none of no fits."""
+    answers: dict[bytes, tuple[str, TimeArray]] = {}
+    for fit in fits:
+        if fits[0].correlation - fit.correlation <= _TIE:
+            times, _ = SourceClock(fit.clock).to_utc(local_times.astype("datetime64[s]"))
+            answers.setdefault(times.tobytes(), (fit.clock, times))
+    names = [name for name, _ in answers.values()]
+    if len(names) < 2:
+        return names
+    possible = [name for name, times in answers.values() if check_weeks(np.unique(times[~np.isnat(times)]), step).is_possible]
+    return possible or names
+
+
 def _months_right(
     name: str, best: Sequence[tuple[str, int, float]], by_month: Sequence[tuple[str, np.ndarray]], ends: np.ndarray
 ) -> NDArray[np.bool_]:
@@ -151,14 +175,18 @@ def _months_right(
     return np.array(right)
 
 
-def _changed_clock(
+def _changed_clocks(
     right: Mapping[str, NDArray[np.bool_]],
     months: Sequence[str],
     ends: np.ndarray,
     returns: FloatArray,
     reference_returns: ReturnsAt,
-) -> str | None:
-    """Look for two clocks, one after the other, that fit all months; the change falls on a Sunday, when nobody trades."""
+) -> list[ClockFit]:
+    """Look for two clocks, one after the other, that fit all months; the change falls on a Sunday, when nobody trades.
+
+    Returns:
+        Those that change on the Sunday that fits best, the best first; none if two clocks don't fit either.
+    """
     zones = [name for name in right if name[0] not in "+-"]  # fixed offsets would fit every half year on their own
     pairs = [
         (int(right[one][:at].sum() + right[other][at:].sum()), one, other, at)
@@ -169,18 +197,23 @@ def _changed_clock(
     ]
     most = max(pairs)[0] if pairs else 0
     if not pairs or most < _CLEARLY_RIGHT * len(months):
-        return None
+        return []
 
     def correlation(pair: tuple[int, str, str, int]) -> float:
         _, one, other, at = pair
         return _fit(f"{one} until {months[at]}-01, {other}", ends, returns, reference_returns).correlation
 
     # Zones that differ for a few weeks a year are right in the same months; the returns tell them apart.
-    _, earlier, later, change = max((pair for pair in pairs if pair[0] >= most - 1), key=correlation)
+    near = [pair for pair in pairs if pair[0] >= most - 1]
+    _, earlier, later, change = max(near, key=correlation)
     around = np.datetime64(months[change], "D")
     sundays = [day for day in np.arange(around - 45, around + 45) if (day.astype(np.int64) + 4) % 7 == 0]
     names = [f"{earlier} until {day}, {later}" for day in sundays]
-    return max(names, key=lambda name: _fit(name, ends, returns, reference_returns).correlation)
+    best = max((_fit(name, ends, returns, reference_returns) for name in names), key=lambda fit: fit.correlation)
+    day = best.clock.partition(" until ")[2].partition(",")[0]
+    others = [f"{one} until {day}, {other}" for _, one, other, at in near if at == change and (one, other) != (earlier, later)]
+    fits = [best, *(_fit(name, ends, returns, reference_returns) for name in others)]
+    return sorted(fits, key=lambda fit: -fit.correlation)
 
 
 def _periods(best: Sequence[tuple[str, int, float]]) -> list[OffsetPeriod]:

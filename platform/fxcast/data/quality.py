@@ -14,9 +14,11 @@ from fxcast.data.checks import (
     Coverage,
     Frozen,
     Gap,
+    Jump,
     Spike,
     VolumeOutlier,
     find_frozen,
+    find_jumps,
     find_spikes,
     find_volume_outliers,
     measure_coverage,
@@ -28,7 +30,7 @@ from fxcast.domain.candle import to_datetime
 from fxcast.domain.market import DETAILS, MarketCandles, PriceSide
 from fxcast.domain.timeframe import Timeframe
 
-_Record = Spike | Frozen | VolumeOutlier | Gap | WeekCheck | RepairedRow
+_Record = Spike | Jump | Frozen | VolumeOutlier | Gap | WeekCheck | RepairedRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +42,9 @@ class QualityReport:
         files: How each file was read: name, format, clock, rows.
         side, details: What the prices are prices of, and what else is known of at least one candle.
         overlapping: Rows whose candle another file had already.
+        pairs: How many bids have an ask, which make one candle together or are refused as one row; 0 where rows are candles.
         first, last: Open times of the first and the last accepted candle, None if none was accepted.
-        spikes, frozen, volume_outliers, closed_market: What looks wrong and was kept; closed_market holds open times.
+        spikes, jumps, frozen, volume_outliers, closed_market: What looks wrong and was kept; closed_market holds open times.
         warnings: What a reader must not miss, in sentences.
     """
 
@@ -54,6 +57,7 @@ class QualityReport:
     rows_read: int
     accepted: int
     overlapping: int
+    pairs: int
     refused: tuple[RefusedRow, ...]
     repaired: tuple[RepairedRow, ...]
     first: datetime | None
@@ -61,6 +65,7 @@ class QualityReport:
     coverage: Coverage
     week: WeekCheck
     spikes: tuple[Spike, ...]
+    jumps: tuple[Jump, ...]
     frozen: tuple[Frozen, ...]
     volume_outliers: tuple[VolumeOutlier, ...]
     closed_market: tuple[datetime, ...]
@@ -95,6 +100,7 @@ class QualityReport:
             "rows_read": self.rows_read,
             "accepted": self.accepted,
             "overlapping": self.overlapping,
+            "pairs": self.pairs,
             "refused": len(self.refused),
             "refused_by_reason": dict(self.refused_by_reason),
             "repaired": [_plain(row) for row in self.repaired],
@@ -111,6 +117,7 @@ class QualityReport:
             "by_day": {day.isoformat(): list(counts) for day, counts in coverage.by_day.items()},
             "week": _plain(self.week) | {"says": self.week.describe(), "is_possible": self.week.is_possible},
             "spikes": [_plain(spike) for spike in self.spikes],
+            "jumps": [_plain(jump) for jump in self.jumps],
             "frozen": [_plain(run) for run in self.frozen],
             "volume_outliers": [_plain(outlier) for outlier in self.volume_outliers],
             "closed_market": [moment.isoformat() for moment in self.closed_market],
@@ -143,6 +150,7 @@ def quality_report(data: MarketCandles, results: Sequence[ImportResult], *, sour
         rows_read=sum(each.rows_read for each in results),
         accepted=len(series),
         overlapping=overlapping,
+        pairs=max((each.pairs for each in results), default=0),
         refused=tuple(row for each in results for row in each.refused),
         repaired=tuple(row for each in results for row in each.repaired),
         first=to_datetime(times[0]) if len(series) else None,
@@ -150,6 +158,7 @@ def quality_report(data: MarketCandles, results: Sequence[ImportResult], *, sour
         coverage=measure_coverage(times, series.timeframe),
         week=check_weeks(times, series.timeframe.step),
         spikes=find_spikes(series),
+        jumps=find_jumps(series),
         frozen=find_frozen(series),
         volume_outliers=find_volume_outliers(series),
         closed_market=tuple(to_datetime(moment) for moment in times[~open_mask(times)]),

@@ -29,6 +29,8 @@ def render(report: QualityReport) -> Table:
             row("note", note)
     row("prices", f"{report.side.value}" + (f"; also {_summary(report.details)}" if report.details else ""))
     row("rows read", f"{report.rows_read:,}" + (f" of {len(report.files)} files" if len(report.files) > 1 else ""))
+    if report.pairs:
+        row("pairs", f"{report.pairs:,} of a bid and an ask: two rows that make one candle, or are refused as one")
     row("accepted", f"{report.accepted:,}" + (f", {report.overlapping:,} in more than one file" if report.overlapping else ""))
     row("refused", f"{len(report.refused):,}")
     for reason, count in report.refused_by_reason.items():
@@ -70,6 +72,10 @@ def _add_findings(table: Table, report: QualityReport) -> None:
         largest = sorted(report.spikes, key=lambda spike: -spike.z)
         shown = _first([f"{spike.time:%Y-%m-%d %H:%M} at {spike.price:g} (z {spike.z:.0f})" for spike in largest])
         table.add_row("spikes", f"{len(report.spikes):,} kept; {shown}")
+    if report.jumps:
+        largest = sorted(report.jumps, key=lambda jump: -max(jump.after / jump.before, jump.before / jump.after))
+        shown = _first([f"{jump.time:%Y-%m-%d %H:%M} from {jump.before:g} to {jump.after:g}" for jump in largest])
+        table.add_row("jumps", f"{len(report.jumps):,} kept; {shown}")
     if report.frozen:
         longest = sorted(report.frozen, key=lambda run: -run.bars)
         shown = _first([f"{run.start:%Y-%m-%d %H:%M} ({run.bars:,} candles at {run.price:g})" for run in longest])

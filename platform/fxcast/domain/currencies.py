@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Units per US dollar, about. A rate of two of these is right within a factor of thirty at any time of the last thirty years; a
-# price in points is wrong by a thousand or more.
+# Units per US dollar, about. A rate of two of these is right within a factor of nine at nearly any time of the last thirty years;
+# less than ten, so that a decimal point gone wrong shows. What lies beyond can be said to be meant: price_scale 1.
 _PER_USD: dict[str, float] = {
     "USD": 1, "EUR": 0.9, "GBP": 0.7, "CHF": 1, "JPY": 110, "AUD": 1.4, "NZD": 1.5, "CAD": 1.3,
     "SEK": 9, "NOK": 9, "DKK": 6.5, "ISK": 120, "PLN": 4, "CZK": 23, "HUF": 300, "RON": 4.2, "BGN": 1.8, "TRY": 8, "RUB": 60,
@@ -14,7 +14,7 @@ _PER_USD: dict[str, float] = {
     "VND": 23000, "SAR": 3.75, "AED": 3.67, "KWD": 0.3, "QAR": 3.64,
     "XAU": 1 / 1400, "XAG": 1 / 18, "XPT": 1 / 1000, "XPD": 1 / 1000,
 }  # fmt: skip
-_BAND = 30.0
+_BAND = 9.0
 
 
 def is_plausible_price(symbol: str, price: float) -> bool | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import structlog
 
+from fxcast.adapters.feeds.emitted import Emitted
 from fxcast.adapters.feeds.live_settings import LiveSettings, pauses_s
-from fxcast.adapters.feeds.port import Emit, FeedCandles, FeedState, FeedStatus, Heartbeat, Origin, QuoteFeed
+from fxcast.adapters.feeds.port import FeedState, FeedStatus, Heartbeat, Origin, QuoteFeed
+from fxcast.adapters.feeds.sound_quotes import Level, TradingHours
 from fxcast.adapters.feeds.vendor_time import VendorTime
 from fxcast.data.ticks import CandleBuilder, Fate, is_sound_quote, opening_of
-from fxcast.domain.candle import to_datetime, to_datetime64
 from fxcast.domain.market import MarketCandles
 from fxcast.domain.tick import Tick
 from fxcast.domain.timeframe import Timeframe
@@ -25,44 +25,10 @@ log = structlog.get_logger(__name__)
 
 Sleep = Callable[[float], Awaitable[None]]
 
-_DISPUTED_KEPT = 100
+_CLOCKS_DIFFER = timedelta(minutes=5)  # the vendor's, and the one by which candles were stored
+_NAMED = 100  # candles that a list of the status holds: the latest
 _NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-class Emitted:
-    """What a feed has handed out: kept from one connection to the next, so that each candle comes once and in order.
-
-    Args:
-        closes: The close of the last candle of each symbol that was handed out or stored before, None where there is none.
-    """
-
-    def __init__(self, closes: dict[str, datetime | None], emit: Emit, status: FeedStatus) -> None:
-        self._closes = closes
-        self._emit = emit
-        self._status = status
-        self.lock = asyncio.Lock()  # held from handing a candle out until that is noted
-
-    def last_close(self, symbol: str) -> datetime | None:
-        """Return the close of a symbol's last candle."""
-        return self._closes[symbol]
-
-    async def hand_out(self, candles: MarketCandles, origin: Origin) -> bool:
-        """Hand out what is new; tell whether anything was."""
-        async with self.lock:
-            last = self._closes[candles.symbol]
-            if last is not None:
-                known = int(np.searchsorted(candles.open_times, to_datetime64(last)))
-                candles = candles.slice(known, len(candles))
-            if not len(candles):
-                return False
-            await self._emit(FeedCandles(data=candles, origin=origin))
-            close = to_datetime(candles.candles.close_times[-1])
-            self._closes[candles.symbol] = close
-            status = self._status
-            status.candles_emitted += len(candles)
-            status.candles_backfilled += len(candles) if origin is Origin.BACKFILL else 0
-            status.last_candle = close if status.last_candle is None else max(status.last_candle, close)
-            return True
+_FOREVER_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class _Series:
@@ -71,6 +37,7 @@ class _Series:
     def __init__(self, symbol: str, timeframe: Timeframe) -> None:
         self.symbol = symbol
         self.builder = CandleBuilder(symbol, timeframe)
+        self.level = Level()
         self.boundary = _NEVER  # candles that open before it come from the vendor's history, later ones from quotes
         self.asked_to: datetime | None = None  # history before it was handed out
         self.is_quoted = False
@@ -89,6 +56,10 @@ class Connection:
     The candle under way when the connection begins is seen only in part. So is, of each symbol, the candle of its first quote: on
     connecting, a vendor may repeat an old one. Up to there everything comes from the vendor's history, before anything newer of
     that symbol is handed out; reading goes on meanwhile.
+
+    Quotes and heartbeats that can't be believed (see `VendorTime.is_credible` and `Level`) are refused, and quotes of a time at
+    which the market is closed are dropped. If a wrong time was believed nevertheless, all that comes is too late: a connection on
+    which it is, for longer than a candle, is given up.
 
     Args:
         time: The vendor's time; skew and lag outlive the connection.
@@ -121,7 +92,11 @@ class Connection:
         self._sleep = sleep
         self._is_again = is_again
         self._series = {symbol: _Series(symbol, timeframe) for symbol in symbols}
+        self._hours = TradingHours()
+        self._is_checked = False  # what is stored, as soon as the skew is known: a feed on a machine whose clock is wrong goes on
         self._due = _NEVER  # the watermark at which the next candles can close
+        self._closed_to = _FOREVER_AGO  # candles that open before it are closed
+        self._late_since: datetime | None = None  # by our clock; all quotes that came since were of closed candles
         self._malformed_in_a_row = 0
         self._asking = asyncio.Lock()  # one request at a time, and none in a pause that the vendor asks for
         self._began_s: float | None = None
@@ -185,8 +160,7 @@ class Connection:
                     continue
                 self._take(series, message, now)
             elif message.time is not None:
-                self._time.advance(message.time)
-                self._bound(message.time)
+                self._take_time(message.time, now)
             else:
                 self._time.advance_by_clock(now)
             if self._time.watermark >= self._due:
@@ -213,16 +187,27 @@ class Connection:
     def _take(self, series: _Series, tick: Tick, now: datetime) -> None:
         """Count a quote of ours, and use it if it is sound."""
         status = self._status
+        time = tick.time
         status.ticks += 1
-        if not is_sound_quote(tick) or tick.time > now + self._settings.max_ahead:
-            self._refuse(series, tick)
+        if not is_sound_quote(tick) or not self._time.is_credible(time, now):
+            self._refuse(tick)
+            return
+        if not self._hours.is_open(time):
+            status.closed_market_ticks += 1
+            self._take_time(time, now)
+            return
+        if not series.level.follow(tick):
+            self._refuse(tick, series.level.refused_in_a_row)
             return
         self._malformed_in_a_row = 0
-        time = tick.time
         status.last_tick = time
         self._time.advance(time)
         if series.is_quoted:
             self._time.measure(time, now)
+            if not self._is_checked:
+                self._is_checked = True
+                self._emitted.refuse_later_than(max(now, now - (self._time.skew or timedelta(0))) + _CLOCKS_DIFFER, now)
+            self._watch_lateness(time, now)
         else:
             self._bound(time)
             self._extend(series, time)
@@ -243,22 +228,45 @@ class Connection:
         series.news.set()
         self._show_progress()
 
-    def _refuse(self, series: _Series, tick: Tick) -> None:
+    def _take_time(self, time: datetime, now: datetime) -> None:
+        """Take the time of a message that is no quote, or none to be used."""
+        if not self._time.is_credible(time, now):
+            self._refuse(Heartbeat(time=time))
+            return
+        self._time.advance(time)
+        self._bound(time)
+
+    def _watch_lateness(self, time: datetime, now: datetime) -> None:
+        """Raise Disconnected when the watermark has been ahead of all quotes for longer than a candle."""
+        if time >= self._closed_to:
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = now
+        elif now - self._late_since > self._timeframe.duration:
+            ahead = self._time.watermark
+            self._time.forget()
+            raise Disconnected(
+                f"{self._vendor.name}: all quotes are late: it told {ahead.isoformat()}, and quotes {time.isoformat()}"
+            )
+
+    def _refuse(self, message: Tick | Heartbeat, of_symbol_in_a_row: int = 0) -> None:
+        """Count a message, and raise Disconnected if too many in a row were refused, of all or of one symbol."""
         self._status.malformed += 1
         self._malformed_in_a_row += 1
-        log.warning("quote refused", symbol=series.symbol, time=str(tick.time), bid=tick.bid, ask=tick.ask)
-        if self._malformed_in_a_row >= self._settings.max_malformed:
-            raise Disconnected(f"{self._vendor.name}: {self._malformed_in_a_row} quotes in a row were refused")
+        log.warning("message refused", vendor=self._vendor.name, message=repr(message))
+        in_a_row = max(self._malformed_in_a_row, of_symbol_in_a_row)
+        if in_a_row >= self._settings.max_malformed:
+            raise Disconnected(f"{self._vendor.name}: {in_a_row} messages in a row were refused")
 
     def _dispute(self, symbol: str, time: datetime) -> None:
-        candle = f"{symbol} {opening_of(self._timeframe, time).isoformat()}"
+        candle = _name_of(symbol, opening_of(self._timeframe, time))
         log.warning("late quote", vendor=self._vendor.name, candle=candle)
-        if candle not in self._status.disputed:
-            self._status.disputed = [*self._status.disputed, candle][-_DISPUTED_KEPT:]
+        self._status.disputed = _with(self._status.disputed, [candle])
 
     def _close_candles(self) -> None:
         watermark = self._time.watermark
-        self._due = opening_of(self._timeframe, watermark) + self._timeframe.duration
+        self._closed_to = opening_of(self._timeframe, watermark)
+        self._due = self._closed_to + self._timeframe.duration
         for series in self._series.values():
             closed = series.builder.close_before(watermark)
             if closed is not None:
@@ -322,7 +330,9 @@ class Connection:
             if not lacking:
                 return candles
             if tries == self._settings.lacking_tries:
-                log.warning("history lacks candles", symbol=series.symbol, open_times=sorted(map(str, lacking)))
+                named = [_name_of(series.symbol, time) for time in sorted(lacking)]
+                log.warning("history lacks candles", vendor=self._vendor.name, candles=named)
+                self._status.lacking = _with(self._status.lacking, named)
                 return candles
             tries += 1
             await self._sleep(next(pauses))
@@ -334,3 +344,11 @@ class Connection:
     def _show_progress(self) -> None:
         caught_up = all(series.is_caught_up for series in self._series.values())
         self._status.state = FeedState.LIVE if caught_up else FeedState.BACKFILLING
+
+
+def _name_of(symbol: str, open_time: datetime) -> str:
+    return f"{symbol} {open_time.isoformat()}"
+
+
+def _with(names: list[str], more: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*names, *more]))[-_NAMED:]

@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from fxcast.adapters.feeds.port import QuoteFeed
 from fxcast.data.store import AppendResult, CandleStore
+from fxcast.domain import calendar
 from fxcast.domain.candle import to_datetime, to_datetime64
 from fxcast.domain.market import MarketCandles
 from fxcast.domain.timeframe import Timeframe
@@ -27,7 +28,8 @@ log = structlog.get_logger(__name__)
 Period = tuple[datetime, datetime]
 Sleep = Callable[[float], Awaitable[None]]
 
-_UNSETTLED = timedelta(minutes=10)  # a vendor's history may lack its very latest candles: what is so new is asked for again
+_UNSETTLED = timedelta(minutes=10)  # a vendor may still add to its latest candles, or change them; the store keeps what came first
+_HOUR = timedelta(hours=1)
 _LONGEST_PAUSE_S = 60.0  # between tries, where the vendor does not ask for more
 
 
@@ -62,13 +64,7 @@ class FetchedPeriods:
 
     def add(self, start: datetime, stop: datetime) -> None:
         """Note that [start, stop) is in the store."""
-        joined: list[Period] = []
-        for period in sorted([*self._periods, (start, stop)]):
-            if joined and period[0] <= joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(joined[-1][1], period[1]))
-            else:
-                joined.append(period)
-        self._periods = joined
+        self._periods = joined([*self._periods, (start, stop)])
         self._save()
 
     def forget(self) -> None:
@@ -127,6 +123,36 @@ def closed_until(timeframe: Timeframe, now: datetime) -> datetime:
     return to_datetime(timeframe.opening(np.array([to_datetime64(now)]))[0])
 
 
+def settled_until(timeframe: Timeframe, now: datetime) -> datetime:
+    """Return the open of the first candle that a vendor may still change: those that open before it closed ten minutes ago."""
+    return closed_until(timeframe, now - _UNSETTLED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What became of a chunk.
+
+    Attributes:
+        chunk: As far as it had settled.
+        is_missing: Nothing came though the market was open for more than an hour; so it is not recorded.
+    """
+
+    chunk: Chunk
+    result: AppendResult
+    is_missing: bool
+
+
+def joined(periods: Sequence[Period]) -> list[Period]:
+    """Return the same periods in order, those that touch as one."""
+    found: list[Period] = []
+    for start, stop in sorted(periods):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], stop))
+        else:
+            found.append((start, stop))
+    return found
+
+
 async def download(
     vendor: QuoteFeed,
     store: CandleStore,
@@ -136,13 +162,14 @@ async def download(
     now: Callable[[], datetime],
     tries: int,
     sleep: Sleep = asyncio.sleep,
-) -> AsyncIterator[tuple[Chunk, AppendResult]]:
+) -> AsyncIterator[Brought]:
     """Fetch chunks in order; yield each once it is stored and recorded.
 
-    A chunk is recorded after it is stored, so a run that is killed fetches it again, which changes nothing.
+    A chunk is recorded after it is stored, so a run that is killed fetches it again, which changes nothing. One that brought
+    nothing though the market was open is not recorded, so that the next run asks again.
 
     Args:
-        now: Tells the time; what is younger than ten minutes is stored but not recorded.
+        now: Tells the time; what had not settled by then (`settled_until`) is not asked for.
         tries: How often a chunk is asked for, at most, while the vendor or the store does not answer. The pauses between grow, up
             to a minute, and are at least as long as the vendor asks for.
 
@@ -150,7 +177,10 @@ async def download(
         BadCredentials, BadSetting, BadCandles: As the vendor and the store say.
         Unavailable: If they did not answer as often as that.
     """
-    for chunk, fetched in wanted:
+    for whole, fetched in wanted:
+        chunk = replace(whole, stop=min(whole.stop, settled_until(timeframe, now())))
+        if chunk.start >= chunk.stop:
+            continue
 
         async def bring(chunk: Chunk = chunk) -> AppendResult:
             data = await vendor.history(chunk.symbol, timeframe, chunk.start, chunk.stop)
@@ -165,10 +195,23 @@ async def download(
             reraise=True,
         )
         result: AppendResult = await retrying(bring)
-        settled = min(chunk.stop, closed_until(timeframe, now() - _UNSETTLED))
-        if chunk.start < settled:
-            fetched.add(chunk.start, settled)
-        yield chunk, result
+        came = result.added + result.completed + result.already_there + len(result.conflicting)
+        is_missing = not came and _was_open(chunk.start, chunk.stop)
+        if is_missing:
+            log.warning("nothing came", symbol=chunk.symbol, start=chunk.start.isoformat(), stop=chunk.stop.isoformat())
+        else:
+            fetched.add(chunk.start, chunk.stop)
+        yield Brought(chunk=chunk, result=result, is_missing=is_missing)
+
+
+def _was_open(start: datetime, stop: datetime) -> bool:
+    """Tell whether the market was open for more than an hour of a period; it opens and closes on full hours of UTC."""
+    opened = timedelta(0)
+    while start < stop and opened <= _HOUR:
+        turn = min(start.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + _HOUR, stop)
+        opened += turn - start if calendar.is_open(start) else timedelta(0)
+        start = turn
+    return opened > _HOUR
 
 
 def _append(store: CandleStore, data: MarketCandles) -> AppendResult:

@@ -1,4 +1,11 @@
-"""Closed candles from a vendor's quotes, and from its history for whatever time no quotes were seen."""
+"""Closed candles from a vendor's quotes, and from its history for whatever time no quotes were seen.
+
+A vendor's history may differ from its stream, so a candle may have other prices and another volume than if it had been seen live.
+OANDA thins its stream to a few prices a second of an instrument, its candles need not be made of these alone: a high or a low may
+be missing from the stream, and the tick volume be less. Tiingo's history has middle prices only, so its backfilled candles have
+neither sides nor spread. `FeedCandles.origin` tells where candles came from; the store does not keep it. What is stored first
+stays, and a later download of the same period names the differences.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from fxcast.adapters.feeds.connection import Connection, Emitted, Sleep
+from fxcast.adapters.feeds.connection import Connection, Sleep
+from fxcast.adapters.feeds.emitted import Emitted
 from fxcast.adapters.feeds.live_settings import LiveSettings, pauses_s
 from fxcast.adapters.feeds.port import Emit, FeedState, FeedStatus, QuoteFeed
 from fxcast.adapters.feeds.vendor_time import VendorTime
@@ -58,7 +66,12 @@ class LiveFeed:
         self._clock = clock
         self._settings = LiveSettings() if settings is None else settings
         self._sleep = sleep
-        self._time = VendorTime(timedelta(seconds=self._settings.lateness_s), self._settings.skew_memory)
+        self._time = VendorTime(
+            timedelta(seconds=self._settings.lateness_s),
+            self._settings.skew_memory,
+            max_ahead=self._settings.max_ahead,
+            max_skew=self._settings.max_skew,
+        )
         self._status = FeedStatus()
         self._was_connected = False
         self._unreadable = vendor.malformed  # of them, those that the status counts
@@ -81,11 +94,18 @@ class LiveFeed:
         return status
 
     async def run(self, emit: Emit) -> None:
-        """See `CandleFeed.run`; it has never no more to come."""
+        """See `CandleFeed.run`; it has never no more to come.
+
+        Raises:
+            BadCandles: If a stored candle closes after now: at once if by a day, else when the vendor's time is known.
+            Refused: As `CandleFeed.run`.
+        """
         status = self._status
-        emitted = Emitted({symbol: self._last_close(symbol) for symbol in self._symbols}, emit, status)
         pauses = pauses_s(self._settings)
         try:
+            emitted = Emitted({symbol: self._last_close(symbol) for symbol in self._symbols}, emit, status)
+            now = self._clock.now()
+            emitted.refuse_later_than(now + self._settings.max_skew, now)
             while True:
                 await self._wait_for_the_week()
                 pauses = await self._connect_once(emitted, pauses)

@@ -20,7 +20,9 @@ class LiveSettings(Settings):
         settle_s: Pause before the vendor is asked for a candle that has only just closed.
         history: How far back an empty store is filled.
         max_malformed: Quotes in a row that are refused; then the connection is given up.
-        max_ahead: Quotes so far ahead of our clock are refused: one wrong date would close all candles until then.
+        max_ahead: Quotes and heartbeats so far ahead of the vendor's time, as our clock and the skew tell it, are refused: one
+            wrong date would close all candles until then.
+        max_skew: The same ahead of our clock, while a connection has not told the skew yet: so wrong may that clock be.
         wake_before_open: How long before the week opens a feed that slept connects.
         first_pause_s, longest_pause_s: Limits of the pauses between tries; each limit is twice the one before, and each pause half
             of its limit or more.
@@ -35,7 +37,8 @@ class LiveSettings(Settings):
     settle_s: float = Field(default=2.0, ge=0)
     history: timedelta = Field(default=timedelta(days=1), ge=timedelta(0))
     max_malformed: int = Field(default=20, ge=1)
-    max_ahead: timedelta = Field(default=timedelta(days=1), gt=timedelta(0))
+    max_ahead: timedelta = Field(default=timedelta(minutes=1), gt=timedelta(0))
+    max_skew: timedelta = Field(default=timedelta(days=1), gt=timedelta(0))
     wake_before_open: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(0))
     first_pause_s: float = Field(default=1.0, gt=0)
     longest_pause_s: float = Field(default=60.0, gt=0)

@@ -100,13 +100,15 @@ class FeedStatus:
     ticks: int = 0
     duplicate_ticks: int = 0
     late_ticks: int = 0  # for candles already emitted
-    malformed: int = 0
+    closed_market_ticks: int = 0  # of times at which the FX market is closed: dropped
+    malformed: int = 0  # messages that can't be read or believed: no prices, a level far away, a time ahead
     unexpected: int = 0  # quotes of symbols not asked for
     candles_emitted: int = 0
     candles_backfilled: int = 0  # part of the emitted
     gaps_backfilled: int = 0  # times that something was fetched
     reconnects: int = 0
     disputed: list[str] = field(default_factory=list[str])  # candles that a late tick would have changed: symbol and open time
+    lacking: list[str] = field(default_factory=list[str])  # candles of which ticks were seen, but which history never had; as above
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; times are ISO 8601 in UTC."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 _UNKNOWN = datetime.min.replace(tzinfo=UTC)
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # an earlier time is none: a field that was not filled in, say
 
 
 class VendorTime:
@@ -16,21 +17,35 @@ class VendorTime:
     Args:
         lateness: How far quotes may be out of order, by their own times.
         memory: How long a delay counts, at least; after twice as long it is forgotten.
+        max_ahead: How far ahead of the vendor's time, as our clock and the skew tell it, a time is still believed.
+        max_skew: The same ahead of our clock, while the connection has not told the skew.
 
     Attributes:
         watermark: The time (vendor's, UTC) up to which every quote is taken to be here.
     """
 
-    __slots__ = ("_delay", "_lateness", "_longest", "_memory", "_past_longest", "_past_shortest", "_shortest", "_turn", "watermark")
+    __slots__ = (
+        "_delay",
+        "_is_measured",
+        "_lateness",
+        "_longest",
+        "_max_ahead",
+        "_max_skew",
+        "_memory",
+        "_past_longest",
+        "_past_shortest",
+        "_shortest",
+        "_turn",
+        "watermark",
+    )
 
-    def __init__(self, lateness: timedelta, memory: timedelta) -> None:
+    def __init__(self, lateness: timedelta, memory: timedelta, *, max_ahead: timedelta, max_skew: timedelta) -> None:
         self._lateness = lateness
         self._memory = memory
-        self._delay: timedelta | None = None
-        self._turn: datetime | None = None  # when the delays of now become those of the past
-        self._shortest = self._past_shortest = timedelta.max
-        self._longest = self._past_longest = timedelta.min
-        self.watermark = _UNKNOWN
+        self._max_ahead = max_ahead
+        self._max_skew = max_skew
+        self.forget()
+        self.restart()
 
     @property
     def is_known(self) -> bool:
@@ -50,6 +65,20 @@ class VendorTime:
     def restart(self) -> None:
         """Forget the watermark: a new connection begins."""
         self.watermark = _UNKNOWN
+        self._is_measured = False  # on this connection: meanwhile our clock may have been set
+
+    def forget(self) -> None:
+        """Forget the delays: one of them came from a wrong time."""
+        self._delay: timedelta | None = None
+        self._turn: datetime | None = None  # when the delays of now become those of the past
+        self._shortest = self._past_shortest = timedelta.max
+        self._longest = self._past_longest = timedelta.min
+
+    def is_credible(self, time: datetime, arrival: datetime) -> bool:
+        """Tell whether a message may be of that time: neither far ahead nor before all vendors."""
+        if self._is_measured:
+            return time >= _FIRST and time - arrival <= self._max_ahead - min(self._shortest, self._past_shortest)
+        return time >= _FIRST and time - arrival <= self._max_skew
 
     def advance(self, time: datetime) -> None:
         """Take a message of that time."""
@@ -63,6 +92,7 @@ class VendorTime:
             self._turn = arrival + self._memory
             self._past_shortest, self._past_longest = self._shortest, self._longest
             self._shortest, self._longest = timedelta.max, timedelta.min
+        self._is_measured = True
         delay = self._delay = arrival - time
         if delay < self._shortest:
             self._shortest = delay

@@ -70,6 +70,7 @@ def pair_sides(
     if (bids.symbol, bids.timeframe) != (asks.symbol, asks.timeframe):
         raise BadCandles(ask.source, f"{asks.symbol} {asks.timeframe}", f"{bids.symbol} {bids.timeframe}, as the bids")
     _, bid_at, ask_at = np.intersect1d(bids.open_times, asks.open_times, assume_unique=True, return_indices=True)
+    pairs = len(bid_at)
     crossed = np.any(asks.values[ask_at, :4] < bids.values[bid_at, :4], axis=1)
     bid = _refuse(bid, _others(len(bids), bid_at), sources, Reason.OTHER_SIDE_MISSING, "no ask at this time")
     ask = _refuse(ask, _others(len(asks), ask_at), sources, Reason.OTHER_SIDE_MISSING, "no bid at this time")
@@ -96,7 +97,10 @@ def pair_sides(
     values = np.column_stack([(low[:, :4] + high[:, :4]) / 2, low[:, 4]])
     candles = CandleSeries(symbol=bids.symbol, timeframe=bids.timeframe, open_times=bids.open_times[bid_at], values=values)
     mid = MarketCandles(candles=candles, side=PriceSide.MID, details=details)
-    return replace(bid, data=mid, lines=bid.lines[bid_at]), replace(ask, data=mid.slice(0, 0), lines=ask.lines[:0])
+    return (
+        replace(bid, data=mid, lines=bid.lines[bid_at], pairs=pairs),
+        replace(ask, data=mid.slice(0, 0), lines=ask.lines[:0], pairs=pairs),
+    )
 
 
 def _others(count: int, positions: np.ndarray) -> np.ndarray:

@@ -62,15 +62,16 @@ def detect_layout(
         source: Its name says the format and the day, where rows don't.
         start: Its first lines.
         format, day_first, side: What the user says, which outweighs what is found; None to find out.
-        columns: The file's names of some roles (`ROLES`), for files with a header.
+        columns: The file's names of some roles (`ROLES`), for files with a header; for others, their positions, from 1.
 
     Raises:
         BadCandles: If no layout of candles fits; names the line.
-        BadSetting: If a key of `columns` is no role, or day and month can't be told apart.
+        BadSetting: If a key of `columns` is no role, it mixes names and positions, or day and month can't be told apart.
     """
     for name in columns or {}:
         if name not in ROLES:
             raise BadSetting(f"columns: unknown key {name!r}; allowed: {', '.join(ROLES)}")
+    by_position = _are_positions(columns or {})
     numbers = [position for position, line in enumerate(start) if line.strip()]
     delimiter = _delimiter([start[position] for position in numbers])
     rows = [split_fields(start[position], delimiter) or [] for position in numbers]
@@ -86,14 +87,18 @@ def detect_layout(
         notes.append(f"the header is line {first + 1}: what stands above it was skipped")
     if header is not None and (columns or _fits(header, typical, sample)):
         found = _by_header(source, header, columns or {}, sample, notes)
+    elif columns and header is None and by_position:
+        found = _by_position(source, first + 1, columns, typical, notes)
     elif columns:
-        raise BadCandles(f"{source.name}: line {first + 1}", "a row of values", "a header, which `columns` refers to")
+        allowed = f"a header, which `columns` refers to, or positions from 1 to {typical} in `columns`: time=1, open=2"
+        raise BadCandles(f"{source.name}: line {first + 1}", "a row of values", allowed)
     else:
         found = _by_shape(source, first + 1, sample, typical)
         if header is not None:
             _require_usual_order(source, header)
             notes.append(f"the header names {len(header)} columns, the rows have {typical}: read by what the columns hold")
-    chosen = format or _format(name, header, found, sample)
+    # Columns that the user has placed say nothing of who wrote the file.
+    chosen = format or _format(name, header, {} if header is None and columns else found, sample)
     if chosen is FileFormat.LEAN and "bid_open" not in found:
         raise BadCandles(source.name, f"{typical} columns", "11 columns: time, bid OHLC and size, ask OHLC and size")
     stamp = _stamp_kind(source, sample, found)
@@ -195,10 +200,38 @@ def _by_header(
             allowed = f"a column {' or '.join(repr(each) for each in dict.fromkeys(wanted))}"
             hint = "" if role in columns else f", or its name in `columns`: {role}=NAME"
             raise BadCandles(f"{source.name}: header", ", ".join(header)[:300], allowed + hint)
-    if not quotes and any(name in found for name in (*BID, *ASK)):
-        notes.append("bid and ask are not given with open, high, low and close each: left out")
-        found = {role: position for role, position in found.items() if role not in {*BID, *ASK}}
-    return _with_relabelled_volume(names, found, sample, notes)
+    return _with_relabelled_volume(names, _without_half_a_quote(found, notes), sample, notes)
+
+
+def _without_half_a_quote(found: dict[str, int], notes: list[str]) -> dict[str, int]:
+    if all(name in found for name in (*BID, *ASK)) or not any(name in found for name in (*BID, *ASK)):
+        return found
+    notes.append("bid and ask are not given with open, high, low and close each: left out")
+    return {role: position for role, position in found.items() if role not in {*BID, *ASK}}
+
+
+def _are_positions(columns: Mapping[str, str]) -> bool:
+    numbers = [value.strip().isdecimal() for value in columns.values()]
+    if any(numbers) and not all(numbers):
+        found = ", ".join(f"{role}={value}" for role, value in columns.items())
+        raise BadSetting(f"columns: found {found}; allowed: names of a header, or positions from 1, not both")
+    return all(numbers)
+
+
+def _by_position(source: SourceFile, line: int, columns: Mapping[str, str], count: int, notes: list[str]) -> dict[str, int]:
+    found = {role: int(value) - 1 for role, value in columns.items()}
+    said = ", ".join(f"{role}={value}" for role, value in columns.items())
+    required = ("time",) if all(name in found for name in (*BID, *ASK)) else ("time", *PRICES)
+    missing = [role for role in required if role not in found]
+    if missing:
+        raise BadSetting(
+            f"columns: found {said}; missing: {', '.join(missing)}; allowed: a position for each, as in time=1, open=2"
+        )
+    if len(set(found.values())) < len(found) or not all(0 <= position < count for position in found.values()):
+        raise BadSetting(
+            f"columns: found {said}; allowed: different positions from 1 to {count}, as {source.name} has on line {line}"
+        )
+    return _without_half_a_quote(found, notes)
 
 
 def _is_metatraders(names: Sequence[str]) -> bool:
@@ -230,7 +263,7 @@ def _with_relabelled_volume(
 
 def _by_shape(source: SourceFile, line: int, sample: Sequence[Sequence[str]], count: int) -> dict[str, int]:
     """Place the columns of rows without a header that can be trusted."""
-    expected = "a header, or rows of date and time, open, high, low, close and volumes"
+    expected = "a header, or rows of date and time, open, high, low, close and volumes; or positions in `columns`: time=1, open=2"
     if not sample:
         raise BadCandles(f"{source.name}: line {line}", f"{count} fields that are no candle", expected)
     row = [field.strip() for field in sample[0]]

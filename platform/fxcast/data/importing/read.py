@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 
-from fxcast.data.importing.clean import clean
+from fxcast.data.importing.clean import clean, not_after
 from fxcast.data.importing.clocks import NEW_YORK_CLOSE, SourceClock
 from fxcast.data.importing.detect import detect_layout, split_fields
 from fxcast.data.importing.files import SourceFile, open_lines, read_start
@@ -19,7 +21,7 @@ from fxcast.data.importing.result import ImportResult, RefusedRow, Repair
 from fxcast.data.importing.rows import RowReader, Rows
 from fxcast.data.importing.stamps import StampKind, StampReader
 from fxcast.data.week import fitting_clocks
-from fxcast.domain.candle import CandleSeries, TimeArray
+from fxcast.domain.candle import CandleSeries, TimeArray, to_datetime64
 from fxcast.domain.currencies import is_plausible_price, points_per_unit, symbols_named_in, typical_price
 from fxcast.domain.market import MarketCandles, PriceSide
 from fxcast.domain.timeframe import Timeframe, timeframes
@@ -29,6 +31,7 @@ _CHUNK_LINES = 100_000  # bounds the memory that text takes; one-minute candles 
 _ENOUGH_ROWS = 20  # to tell a timeframe by
 _LARGE = 1_000.0  # whole numbers this large may be points
 _SQRT_10 = 10**0.5
+_SIDE = re.compile(r"(?<![A-Z])(BID|ASK|MID)(?![A-Z])")  # a word of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +41,11 @@ class ImportOptions:
     Attributes:
         symbol, timeframe, format, day_first: As they are named.
         zone: A `SourceClock`'s name, for times that carry no offset.
-        columns: The file's names of roles such as `time`, `open` or `bid_close`.
+        columns: The file's names of roles such as `time`, `open` or `bid_close`; their positions from 1 where it has no header.
         side: What the prices are prices of.
         price_scale: What prices are to be divided by.
         repairs: What may be put right.
+        now: Candles that close after it are refused; None to take them.
     """
 
     symbol: str | None = None
@@ -53,6 +57,7 @@ class ImportOptions:
     side: PriceSide | None = None
     price_scale: int | None = None
     repairs: frozenset[Repair] = frozenset()
+    now: datetime | None = None
 
 
 def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
@@ -62,7 +67,7 @@ def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
     choice is open, as between duplicates, the earlier line stays.
 
     Raises:
-        BadCandles: If the file can't be read, or holds no candles in any known layout, or prices in an unknown unit.
+        BadCandles: If the file can't be read, or holds no candles in any known layout, or prices in an unknown unit or in two.
         BadSetting: If something is missing that the file does not say (symbol, zone), is unknown, or contradicts the file.
     """
     if options.zone is not None:
@@ -73,6 +78,7 @@ def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
     )
     notes = list(layout.notes)
     symbol = _symbol(source, options, notes)
+    side = _side(source, options, layout, notes)
     probe, problems = _probe(layout, start, symbol)
     timeframe = _timeframe(source, options, probe.times, problems)
     if layout.stamp is StampKind.DATE and timeframe.name != "1d":
@@ -107,14 +113,17 @@ def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
             first_line += len(chunk)
             parts.append(part)
     sort = Repair.ORDER in options.repairs
-    rows = put_in_order(joined(parts), source=source.name, sort=sort, refused=reader.refused, repaired=reader.repaired)
+    rows = joined(parts)
+    if options.now is not None:
+        rows = not_after(rows, to_datetime64(options.now), timeframe.step, source=source.name, refused=reader.refused)
+    rows = put_in_order(rows, source=source.name, sort=sort, refused=reader.refused, repaired=reader.repaired)
     rows = clean(rows, source=source.name, repairs=options.repairs, refused=reader.refused, repaired=reader.repaired)
     candles = CandleSeries(symbol=symbol, timeframe=timeframe, open_times=rows.times, values=rows.values)
     return ImportResult(
         source=source.name,
         format=layout.describe(),
         zone=reader.stamps.clock.name,
-        data=MarketCandles(candles=candles, side=layout.side, details=rows.details),
+        data=MarketCandles(candles=candles, side=side, details=rows.details),
         lines=rows.lines,
         refused=tuple(sorted(reader.refused, key=lambda row: row.line)),
         repaired=tuple(sorted(reader.repaired, key=lambda row: row.line)),
@@ -140,6 +149,19 @@ def _symbol(source: SourceFile, options: ImportOptions, notes: list[str]) -> str
         found = f"the name of {source.name} says {' and '.join(named) or 'none'}"
         raise BadSetting(f"symbol: missing; {found}; give it, as in EURUSD")
     return named[0]
+
+
+def _side(source: SourceFile, options: ImportOptions, layout: Layout, notes: list[str]) -> PriceSide:
+    """Return what the prices are prices of, by the file's name where nothing else says it."""
+    if options.side is not None or layout.side is not PriceSide.UNSTATED:
+        return layout.side
+    for name in (source.entry, source.path.name):
+        named = set(_SIDE.findall(name.upper()))
+        if len(named) == 1:
+            side = PriceSide(named.pop().lower())
+            notes.append(f"{name} says {side}: its prices are read as {side} prices")
+            return side
+    return PriceSide.UNSTATED
 
 
 def _timeframe(source: SourceFile, options: ImportOptions, times: TimeArray, problems: Sequence[RefusedRow]) -> Timeframe:
@@ -235,6 +257,8 @@ def _price_scale(source: SourceFile, options: ImportOptions, symbol: str, values
         notes.append(f"prices are whole points: divided by {points:,}")
         return points
     allowed = (
-        f"prices of {symbol}" + ("" if typical is None else f", about {typical:.3g}") + "; or say price_scale, what to divide by"
+        f"prices of {symbol}"
+        + ("" if typical is None else f", about {typical:.3g}")
+        + "; or say price_scale, what to divide by (1: nothing)"
     )
     raise BadCandles(f"{source.name}: prices", f"a median of {median:g}", allowed)

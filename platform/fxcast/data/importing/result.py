@@ -33,6 +33,7 @@ class Reason(StrEnum):
     IDENTICAL_DUPLICATE = "duplicate time, identical candle"
     CONFLICTING_DUPLICATE = "duplicate time, conflicting candle"
     OUT_OF_ORDER = "time out of order"
+    FUTURE = "time in the future"
     FAR_OFF = "price far from both neighbours"
     FILLER = "flat filler in the closed market"
 
@@ -84,6 +85,7 @@ class ImportResult:
         refused, repaired: In the order of the file.
         rows_read: Rows, not lines: blank lines and headers are none.
         notes: What a reader should know of how it was read; warnings among them begin with "warning:".
+        pairs: How many rows have one of the other side to make a candle with; 0 where a row is a candle by itself.
     """
 
     source: str
@@ -95,6 +97,7 @@ class ImportResult:
     rows_read: int
     repaired: tuple[RepairedRow, ...] = ()
     notes: tuple[str, ...] = ()
+    pairs: int = 0
 
     @property
     def series(self) -> CandleSeries:
