@@ -66,3 +66,10 @@ def test_a_start_within_a_longer_candle_is_moved_to_its_opening(tmp_path: Path, 
     assert main(["--path", str(whole), "--store", store, "--resample-to", "4h", "--start", "2017-03-01T02:00:00Z"]) == 0
     assert main(["--path", str(cut), "--store", store, "--resample-to", "4h", "--start", "2017-03-01T05:00:00Z"]) == 0
     assert pd.read_parquet(cut).equals(pd.read_parquet(whole))
+
+
+def test_a_file_that_can_not_be_written_is_named_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    CandleStore(tmp_path / "store").append(make_series(bars=3))
+    (tmp_path / "file").write_text("not a folder")
+    assert main(["--store", str(tmp_path / "store"), "--path", str(tmp_path / "file" / "out.csv")]) == 2
+    assert "can't be written" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pyarrow import csv as pa_csv
 
 from fxcast.domain.candle import COLUMNS
 from fxcast.domain.market import DETAILS, MarketCandles
-from fxcast.errors import BadSetting
+from fxcast.errors import BadSetting, BadSetup
 
 _WRITERS = (".csv", ".parquet")
 
@@ -27,6 +27,7 @@ def export_candles(data: MarketCandles, path: Path) -> None:
 
     Raises:
         BadSetting: If it ends otherwise.
+        BadSetup: If it can't be written there.
     """
     if path.suffix not in _WRITERS:
         raise BadSetting(f"path: found {path}; allowed: a name that ends in {' or '.join(_WRITERS)}")
@@ -38,8 +39,11 @@ def export_candles(data: MarketCandles, path: Path) -> None:
         if not np.isnan(values).all():
             columns[name] = pa.array(values, from_pandas=True)  # NaN is null
     table = pa.table(columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="none"))
-    else:
-        pq.write_table(table, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="none"))
+        else:
+            pq.write_table(table, path)
+    except OSError as error:
+        raise BadSetup(f"{path}: can't be written: {error.strerror or error}") from None
