@@ -38,13 +38,13 @@ from tests.vendors.weekday import open_on_a_weekday
 
 MINUTES = Timeframe("1m")
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
-BARS = 3_000
+BARS = 1_500
 BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two days of three symbols, across the turn of a month."""
+    """A store with a day of three symbols, across the turn of a month."""
     root = tmp_path_factory.mktemp("source")
     for seed, symbol in enumerate(SYMBOLS):
         CandleStore(root).append(
