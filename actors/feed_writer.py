@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import structlog
 
-from actors.backoff import backoff
+from fxcast.adapters.backoff import backoff
 from fxcast.adapters.feeds.port import FeedCandles
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime

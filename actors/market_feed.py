@@ -20,9 +20,9 @@ from pydantic import AwareDatetime, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from ray.actor import ActorHandle
 
-from actors.backoff import backoff
 from actors.feed_channel import FeedChannel, News
 from actors.feed_writer import FeedWriter
+from fxcast.adapters.backoff import backoff
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.feeds.live import LiveFeed, LiveSettings
 from fxcast.adapters.feeds.port import CandleFeed, FeedState, FeedStatus

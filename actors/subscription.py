@@ -13,9 +13,9 @@ import structlog
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, GetTimeoutError
 
-from actors.backoff import backoff
 from actors.feed_channel import News
 from actors.market_feed import FeedSettings
+from fxcast.adapters.backoff import backoff
 from fxcast.adapters.feeds.port import FeedCandles, Origin
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime, to_datetime64

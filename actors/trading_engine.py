@@ -21,8 +21,8 @@ import structlog
 from pydantic import AwareDatetime, Field
 from ray.actor import ActorHandle
 
-from actors.backoff import backoff
 from actors.checked_forecasts import CheckedForecasts
+from fxcast.adapters.backoff import backoff
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.clock import ReplayClock
 from fxcast.adapters.feeds.replay import ReplayFeed

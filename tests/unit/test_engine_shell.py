@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.backoff import backoff
 from actors.trading_engine import ENDED, EngineShell, EngineStatus
+from fxcast.adapters.backoff import backoff
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger

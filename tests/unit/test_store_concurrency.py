@@ -252,3 +252,21 @@ def test_a_part_written_later_sorts_behind_those_that_were_seen_whatever_the_clo
     first.rename(ahead)  # as if a writer's clock were a century ahead
     CandleStore(tmp_path).append(candles([1]))
     assert min(path.name for path in tmp_path.rglob("*.parquet")) == ahead.name
+
+
+def test_what_a_writer_keeps_in_memory_stays_bounded_however_many_parts_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_MANY_PARTS", 4)
+    monkeypatch.setattr("fxcast.data.parts._KEPT_PARTS", 6)
+    store = CandleStore(tmp_path)
+    for hour in range(40):
+        store.append(candles([hour]))
+    kept = store._files._kept
+    assert len(kept) <= 6
+    assert sum(len(data) for data in kept.values()) == store._files._kept_candles
+    assert stored_hours(tmp_path) == list(range(40))
+    monkeypatch.setattr("fxcast.data.parts._KEPT_CANDLES", 10)
+    store.append(candles([40]))
+    assert len(store._files._kept) == 1
+    assert stored_hours(tmp_path) == list(range(41))

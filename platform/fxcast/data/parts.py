@@ -31,6 +31,7 @@ _TIME = pa.field("open_time", pa.timestamp("s", tz="UTC"))
 _SCHEMA = pa.schema([_TIME, *((name, pa.float64()) for name in (*COLUMNS, *DETAILS))])
 _PART_FILE = re.compile(r"(?P<month>\d{4}-\d{2})(?:\.(?P<serial>[0-9a-f]{16}-[0-9a-f]{8}))?\.parquet")
 _KEPT_CANDLES = 200_000  # in memory, about 27 MB
+_KEPT_PARTS = 2_000  # a feed that runs for weeks writes many of one candle
 _LISTINGS = 20  # tries, while others write
 _TURN_S = 60.0
 _SETTLED_NS = 120 * 10**9
@@ -91,6 +92,7 @@ class PartFiles:
             self._filesystem, self._root = fs.LocalFileSystem(), Path(root).expanduser().absolute().as_posix()
         self._local = isinstance(self._filesystem, fs.LocalFileSystem)
         self._kept: OrderedDict[str, MarketCandles] = OrderedDict()  # parts never change: the last ones used are kept
+        self._kept_candles = 0
         self._keeping = threading.Lock()
 
     @property
@@ -155,6 +157,8 @@ class PartFiles:
         """
         with self._keeping:
             kept = self._kept.get(part.path)
+            if kept is not None:
+                self._kept.move_to_end(part.path)
         if kept is not None:
             return kept
         with self._answering():
@@ -189,6 +193,9 @@ class PartFiles:
 
     def delete(self, part: Part) -> None:
         """Remove a part, if it is still there."""
+        with self._keeping:
+            kept = self._kept.pop(part.path, None)
+            self._kept_candles -= 0 if kept is None else len(kept)
         with self._answering():
             try:
                 self._filesystem.delete_file(part.path)
@@ -218,9 +225,11 @@ class PartFiles:
 
     def _keep(self, part: Part, data: MarketCandles) -> None:
         with self._keeping:
+            before = self._kept.pop(part.path, None)
             self._kept[part.path] = data
-            while sum(len(each) for each in self._kept.values()) > _KEPT_CANDLES and len(self._kept) > 1:
-                self._kept.popitem(last=False)
+            self._kept_candles += len(data) - (0 if before is None else len(before))
+            while len(self._kept) > 1 and (self._kept_candles > _KEPT_CANDLES or len(self._kept) > _KEPT_PARTS):
+                self._kept_candles -= len(self._kept.popitem(last=False)[1])
 
     def _folder(self, symbol: str, timeframe: Timeframe) -> str:
         return f"{self._root}/{symbol}/{timeframe.name}"

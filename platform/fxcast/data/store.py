@@ -166,7 +166,7 @@ class CandleStore:
                 return merged
             # Another writer stored other candles of the same times meanwhile, and may not have seen ours: theirs stay.
             self._files.delete(written)
-            time.sleep(random.uniform(0.0, 0.1))  # it may have taken its own back too
+            time.sleep(random.uniform(0.0, 0.1))  # or two that both took theirs back would meet again, and again
 
     def _require_side(self, given: MarketCandles, known: set[Part]) -> None:
         last_month = max((part.month for part in known), default="")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from fxcast.adapters.feeds.emitted import Emitted
-from fxcast.adapters.feeds.live_settings import LiveSettings, pauses_s
+from fxcast.adapters.feeds.live_settings import LiveSettings
 from fxcast.adapters.feeds.port import FeedState, FeedStatus, Heartbeat, Origin, QuoteFeed
 from fxcast.adapters.feeds.sound_quotes import Level, TradingHours
 from fxcast.adapters.feeds.vendor_time import VendorTime
@@ -310,7 +310,7 @@ class Connection:
 
     async def _history(self, series: _Series, start: datetime, stop: datetime) -> MarketCandles:
         """Ask until the vendor answers, and has every candle of which quotes were seen; not for ever for the latter."""
-        pauses, tries = pauses_s(self._settings), 0
+        pauses, tries = self._settings.pauses_s(), 0
         while True:
             try:
                 async with self._asking:

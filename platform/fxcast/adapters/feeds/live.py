@@ -17,7 +17,7 @@ import structlog
 
 from fxcast.adapters.feeds.connection import Connection, Sleep
 from fxcast.adapters.feeds.emitted import Emitted
-from fxcast.adapters.feeds.live_settings import LiveSettings, pauses_s
+from fxcast.adapters.feeds.live_settings import LiveSettings
 from fxcast.adapters.feeds.port import Emit, FeedState, FeedStatus, QuoteFeed
 from fxcast.adapters.feeds.vendor_time import VendorTime
 from fxcast.domain.calendar import is_open, next_open
@@ -101,7 +101,7 @@ class LiveFeed:
             Refused: As `CandleFeed.run`.
         """
         status = self._status
-        pauses = pauses_s(self._settings)
+        pauses = self._settings.pauses_s()
         try:
             emitted = Emitted({symbol: self._last_close(symbol) for symbol in self._symbols}, emit, status)
             now = self._clock.now()
@@ -116,8 +116,10 @@ class LiveFeed:
         except asyncio.CancelledError:
             status.state = FeedState.STOPPED
             raise
-        except Exception as error:
-            status.state, status.problem = FeedState.FAILED, repr(error)
+        except (
+            Exception
+        ) as error:  # a bug: the status must say it, by its class (a text may hold an address), and it is raised again
+            status.state, status.problem = FeedState.FAILED, type(error).__name__
             raise
 
     async def _connect_once(self, emitted: Emitted, pauses: Iterator[float]) -> Iterator[float]:
@@ -140,7 +142,7 @@ class LiveFeed:
         except Unavailable as error:
             self._was_connected |= connection.has_begun
             if connection.lived_s >= self._settings.steady_s:
-                pauses = pauses_s(self._settings)
+                pauses = self._settings.pauses_s()
             pause_s = next(pauses)
             if isinstance(error, RateLimited):
                 pause_s = max(pause_s, error.retry_after_s)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from datetime import timedelta
 
 from pydantic import Field
 
+from fxcast.adapters.backoff import backoff
 from fxcast.config import Settings
 
 
@@ -47,10 +47,6 @@ class LiveSettings(Settings):
     page_candles: int = Field(default=4000, ge=1)
     skew_memory: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
 
-
-def pauses_s(settings: LiveSettings) -> Iterator[float]:
-    """Yield pauses in seconds, without end; the random part keeps feeds that lost the same vendor from asking all at once."""
-    limit_s = settings.first_pause_s
-    while True:
-        yield random.uniform(limit_s / 2, limit_s)
-        limit_s = min(2 * limit_s, settings.longest_pause_s)
+    def pauses_s(self) -> Iterator[float]:
+        """Begin the pauses between tries, in seconds."""
+        return backoff(self.first_pause_s, self.longest_pause_s)

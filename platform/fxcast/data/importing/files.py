@@ -165,8 +165,8 @@ def _readable(name: str) -> Generator[None]:
         EOFError,
         zlib.error,
         lzma.LZMAError,
-        NotImplementedError,
-        RuntimeError,
+        NotImplementedError,  # zipfile, of a compression that Python lacks
+        RuntimeError,  # zipfile, of an archive that is encrypted
         pa.ArrowException,
     ) as error:
         raise BadCandles(name, f"a damaged or encrypted file: {error}", "a whole zip, gzip or Parquet file") from None

@@ -84,7 +84,7 @@ def read_candles(source: SourceFile, options: ImportOptions) -> ImportResult:
     if layout.stamp is StampKind.DATE and timeframe.name != "1d":
         raise BadSetting(f"timeframe: found {timeframe}; {source.name} has dates without a time; allowed: 1d")
     have_offsets = _has_offsets(layout, probe)
-    zone = _zone(source, options, layout, have_offsets, timeframe, notes)
+    zone = _zone(source, options, layout, have_offsets, symbol, timeframe, notes)
     reader = RowReader(
         layout=layout,
         stamps=StampReader(
@@ -186,7 +186,13 @@ def _timeframe(source: SourceFile, options: ImportOptions, times: TimeArray, pro
 
 
 def _zone(
-    source: SourceFile, options: ImportOptions, layout: Layout, have_offsets: bool, timeframe: Timeframe, notes: list[str]
+    source: SourceFile,
+    options: ImportOptions,
+    layout: Layout,
+    have_offsets: bool,
+    symbol: str,
+    timeframe: Timeframe,
+    notes: list[str],
 ) -> str:
     if layout.stamp in {StampKind.EPOCH_S, StampKind.EPOCH_MS}:
         if options.zone is None or options.zone == "UTC":
@@ -202,7 +208,7 @@ def _zone(
     if layout.zone is not None:
         return layout.zone
     if layout.format in {FileFormat.METATRADER, FileFormat.DUKASCOPY} and not have_offsets:
-        fitting = fitting_clocks(_as_written(source, layout), timeframe.step)
+        fitting = fitting_clocks(_as_written(source, layout, symbol), timeframe.step)
         hint = f"its weeks fit {', '.join(fitting)}" if fitting else f"most brokers' servers run on {NEW_YORK_CLOSE}"
         raise BadSetting(
             f"zone: missing; {source.name} is stamped by a server's clock and does not say which: {hint}; "
@@ -223,10 +229,10 @@ def _has_offsets(layout: Layout, probe: Rows) -> bool:
     return StampReader(kind=layout.stamp, clock=SourceClock("UTC")).have_offsets(dates, clocks)
 
 
-def _as_written(source: SourceFile, layout: Layout) -> TimeArray:
+def _as_written(source: SourceFile, layout: Layout, symbol: str) -> TimeArray:
     """Return all times of a file as its own clock showed them."""
     stamps = StampReader(kind=layout.stamp, clock=SourceClock("UTC"), day_first=layout.day_first, midnight=layout.midnight)
-    reader = RowReader(layout=layout, stamps=stamps, symbol="XXXXXX", timeframe=Timeframe("1m"), source="")
+    reader = RowReader(layout=layout, stamps=stamps, symbol=symbol, timeframe=Timeframe("1m"), source="")
     times: list[TimeArray] = []
     with open_lines(source) as lines:
         for _ in islice(lines, layout.header_lines):
