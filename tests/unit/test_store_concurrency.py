@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fxcast.data import store as store_module
-from fxcast.data.parts import Part, PartFiles
+from fxcast.data.parts import Part, PartFiles, new_serial
 from fxcast.data.store import AppendResult, CandleStore
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.market import MarketCandles, PriceSide, without_details
@@ -254,19 +254,19 @@ def test_a_part_written_later_sorts_behind_those_that_were_seen_whatever_the_clo
     assert min(path.name for path in tmp_path.rglob("*.parquet")) == ahead.name
 
 
-def test_what_a_writer_keeps_in_memory_stays_bounded_however_many_parts_it_writes(
+def test_what_is_held_in_memory_stays_bounded_however_many_parts_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_MANY_PARTS", 4)
     monkeypatch.setattr("fxcast.data.parts._KEPT_PARTS", 6)
-    store = CandleStore(tmp_path)
-    for hour in range(40):
-        store.append(candles([hour]))
-    kept = store._files._kept
-    assert len(kept) <= 6
-    assert sum(len(data) for data in kept.values()) == store._files._kept_candles
-    assert stored_hours(tmp_path) == list(range(40))
+    files = PartFiles(tmp_path)
+    written = [files.write(without_details(candles([hour])), "2017-01", new_serial(after="")) for hour in range(10)]
+    assert files.held == (6, 6)
+    files.delete(written[-1])
+    files.delete(written[0])  # forgotten already
+    assert files.held == (5, 5)
+    assert files.read(written[-2], "EURUSD", HOUR) is not None
+    assert files.read(written[1], "EURUSD", HOUR) is not None  # read anew
+    assert files.held == (6, 6)
     monkeypatch.setattr("fxcast.data.parts._KEPT_CANDLES", 10)
-    store.append(candles([40]))
-    assert len(store._files._kept) == 1
-    assert stored_hours(tmp_path) == list(range(41))
+    files.write(without_details(candles(list(range(20, 40)))), "2017-01", new_serial(after=""))
+    assert files.held == (1, 20)  # the last one stays, however large

@@ -96,6 +96,12 @@ class PartFiles:
         self._keeping = threading.Lock()
 
     @property
+    def held(self) -> tuple[int, int]:
+        """How many parts and candles are held in memory."""
+        with self._keeping:
+            return len(self._kept), self._kept_candles
+
+    @property
     def is_locked_while_writing(self) -> bool:
         """Whether `writing` keeps other writers out."""
         return self._local

@@ -116,9 +116,7 @@ class LiveFeed:
         except asyncio.CancelledError:
             status.state = FeedState.STOPPED
             raise
-        except (
-            Exception
-        ) as error:  # a bug: the status must say it, by its class (a text may hold an address), and it is raised again
+        except Exception as error:  # a bug: raised again, once the status says its class (its text may hold an address)
             status.state, status.problem = FeedState.FAILED, type(error).__name__
             raise
 
