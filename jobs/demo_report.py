@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.predictions import ResolvedForecast, inference_times_ms, resolved_forecasts
 from fxcast.adapters.storage.registry import RegisteredModel
 from fxcast.data.windows import window_at
-from fxcast.domain.candle import CandleSeries
+from fxcast.domain.candle import CandleSeries, to_datetime64
+from fxcast.domain.forecaster import WindowBatch, predict
 from fxcast.domain.instrument import default_instrument
 from fxcast.domain.signal import Verdict
 from fxcast.evaluation.pictures import channels, equity_curve, forecast_fan
@@ -80,11 +81,11 @@ def write_report(result: DemoResult, console: Console) -> dict[str, Any]:
 
 def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]) -> dict[int, HorizonScores]:
     """Score the forecasts whose outcome is known, against the random walk with EWMA width at the same moments."""
-    walk = RandomWalk(horizons_minutes=result.setup.trading.ldm4ts_horizons)
+    walk = RandomWalk(timeframe=result.series.timeframe, horizons_minutes=result.setup.trading.ldm4ts_horizons)
     pip = float(default_instrument(result.setup.symbol).pip)
     step_bars = result.setup.trading.forecast_interval_bars
     scores: dict[int, HorizonScores] = {}
-    for minutes in walk.horizons_minutes:
+    for position, minutes in enumerate(walk.horizons_minutes):
         rows = [row for row in forecasts if row.horizon_minutes == minutes]
         if len(rows) * step_bars < max(MIN_FORECASTS * step_bars, 2 * result.series.timeframe.bars(minutes)):
             continue  # too few to score: LDM4TS is off, or the replay is short
@@ -92,7 +93,7 @@ def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]
             np.array([row.samples for row in rows]),
             np.array([row.actual_price for row in rows]),
             np.array([row.price for row in rows]),
-            random_walk_std=np.array([walk.standard_deviation(window_at(result.series, row.made_at), minutes) for row in rows]),
+            random_walk_std=walk.standard_deviations(_windows(result.series, rows))[:, position],
             pip=pip,
             spread_pips=result.setup.trading.spread_pips,
             horizon_bars=result.series.timeframe.bars(minutes),
@@ -100,6 +101,12 @@ def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]
             interval=(np.array([row.q05 for row in rows]), np.array([row.q95 for row in rows])),
         )
     return scores
+
+
+def _windows(series: CandleSeries, rows: Sequence[ResolvedForecast]) -> WindowBatch:
+    """Return the windows that forecasts were made from."""
+    known = np.searchsorted(series.close_times, np.array([to_datetime64(row.made_at) for row in rows]), side="right")
+    return WindowBatch.ending_at(series, known - 1)
 
 
 def _kind(reason: str) -> str:
@@ -174,7 +181,8 @@ def _draw(result: DemoResult, forecasts: tuple[ResolvedForecast, ...], ledger: S
     window = window_at(result.series, moment)
     pipeline = from_pretrained(result.model.folder)
     config = pipeline.config
-    prediction = pipeline.forecast(  # as the engine asked for it
+    prediction = predict(  # as the engine asked for it
+        pipeline,
         window,
         horizons_minutes=config.horizons_minutes,
         num_samples=result.setup.trading.ldm4ts_num_samples,

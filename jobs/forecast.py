@@ -21,6 +21,7 @@ from fxcast.data.store import CandleStore
 from fxcast.data.windows import last_close, stored_window, window_at
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import MAX_SAMPLES, LDM4TSPrediction
+from fxcast.domain.forecaster import predict
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
@@ -64,7 +65,8 @@ def forecast(settings: ForecastJob) -> LDM4TSPrediction:
     timeframe = Timeframe(settings.timeframe)
     window = _window(settings, timeframe)
     pipeline = from_pretrained(_model_folder(settings))
-    return pipeline.forecast(
+    return predict(
+        pipeline,
         window,
         horizons_minutes=settings.horizons or pipeline.horizons_minutes,
         num_samples=settings.num_samples,

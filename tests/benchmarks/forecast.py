@@ -17,6 +17,7 @@ from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.data.packaged import read_packaged_sample
 from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.forecaster import predict
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE, decode, encode, load_autoencoder
 from fxcast.models.config import preset_config
 from fxcast.models.features import condition_features
@@ -112,7 +113,7 @@ def main() -> None:
         preset_config("tiny", "1h"), load_autoencoder(SHIPPED_TINY_VAE), embed_sentences(packaged_text_encoder())
     )
     horizons = pipeline.horizons_minutes
-    in_process = median_ms(lambda: pipeline.forecast(window, horizons_minutes=horizons, num_samples=_SAMPLES, seed=1), 20)
+    in_process = median_ms(lambda: predict(pipeline, window, horizons_minutes=horizons, num_samples=_SAMPLES, seed=1), 20)
     parts = measure_parts(pipeline, window)
     started = time.perf_counter()
     sample_by_sample(pipeline, window)

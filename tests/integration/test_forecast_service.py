@@ -13,6 +13,7 @@ import pytest
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.cluster.serve_driver import served
 from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.forecaster import predict
 from fxcast.errors import BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.serving.app import build
@@ -69,7 +70,7 @@ def test_same_seed_gives_the_same_answer_over_http_through_the_handle_and_in_pro
     first, second = (client.post("/v1/forecast", json=body).json()["horizons"] for _ in range(2))
     other = client.post("/v1/forecast", json=body | {"seed": 6}).json()["horizons"]
     through_handle = ServeForecasts().forecast(window, horizons_minutes=(240, 3840), num_samples=10, seed=5, timeout_s=60)
-    here = from_pretrained(model_folder).forecast(window, horizons_minutes=(240, 3840), num_samples=10, seed=5)
+    here = predict(from_pretrained(model_folder), window, horizons_minutes=(240, 3840), num_samples=10, seed=5)
     assert first == second
     assert first != other
     assert through_handle.to_dict()["horizons"] == first

@@ -21,6 +21,7 @@ from fxcast.adapters.storage.registry import active_model
 from fxcast.cluster.train_driver import TrainOutcome, train_model
 from fxcast.cluster.train_plan import TrainPlan
 from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.training.config import TrainingConfig
@@ -115,7 +116,7 @@ def test_a_run_goes_on_after_a_worker_was_killed_and_ends_in_a_registered_active
     assert len(checkpoints) == 2, "the best and the last are kept"
     pipeline = from_pretrained(model.folder, preset="tiny", timeframe="1h")
     assert pipeline.calibration.windows == 20
-    prediction = pipeline.forecast(series.slice(5000, 5100), horizons_minutes=(240, 960, 3840), num_samples=5, seed=1)
+    prediction = predict(pipeline, series.slice(5000, 5100), horizons_minutes=(240, 960, 3840), num_samples=5, seed=1)
     assert set(prediction.horizons) == {240, 960, 3840}
     card = (model.folder / "card.md").read_text()
     assert "EURUSD" in card

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from fxcast.domain.forecast import HorizonForecast, check_request, prediction_from_dict, summarize
+from fxcast.domain.candle import FloatArray, to_datetime
+from fxcast.domain.forecast import HorizonForecast, prediction_from_dict, summarize
+from fxcast.domain.forecaster import WindowBatch, check_request, predict
+from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadRequest
 from tests.factories import NOON, make_prediction, make_series
 
@@ -103,3 +107,37 @@ def test_a_refused_request_says_which_field_what_was_found_and_what_is_allowed(
         check_request(make_series(bars=bars), horizons, num_samples, KNOWN)
     assert (refused.value.field, refused.value.found) == (field, found)
     assert allowed in refused.value.allowed
+
+
+class _Named:
+    """Forecasts moves that tell a window's symbol and seed."""
+
+    model_version = "named"
+    timeframe = Timeframe("1h")
+    horizons_minutes = (240, 960)
+
+    def sample(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FloatArray:
+        base = np.array([len(symbol) for symbol in windows.symbols]) + np.array(seeds)  # (windows,)
+        return base[:, None, None] * 1e-3 * np.ones((1, num_samples, 1)) * [1.0, 2.0]
+
+
+def test_an_answer_is_made_of_the_samples_of_any_forecaster() -> None:
+    window = make_series()
+    answer = predict(_Named(), window, horizons_minutes=(960,), num_samples=3, seed=4)
+    assert answer.horizons.keys() == {960}
+    assert answer.horizons[960].samples == pytest.approx([window.closes[-1] * np.exp(0.020)] * 3)
+    assert (answer.made_at, answer.price) == (to_datetime(window.close_times[-1]), window.closes[-1])
+    with pytest.raises(BadRequest, match=r"timeframe: found 1m; allowed: 1h, the timeframe of model named"):
+        predict(_Named(), make_series(timeframe="1m"), horizons_minutes=(960,), num_samples=3, seed=4)
+
+
+def test_windows_of_a_batch_are_those_of_the_series() -> None:
+    series = make_series(bars=150)
+    batch = WindowBatch.ending_at(series, np.array([99, 120, 149]))
+    alone = WindowBatch.of(series.slice(21, 121))
+    assert (batch.take(np.array([1])).candles == alone.candles).all()
+    assert (batch.take(np.array([1])).open_times == alone.open_times).all()
+    assert batch.closed_at.tolist() == series.close_times.astype(np.int64)[[99, 120, 149]].tolist()
+    assert batch.prices.tolist() == series.closes[[99, 120, 149]].tolist()
+    with pytest.raises(ValueError, match="are not 2 windows"):
+        WindowBatch(symbols=("EURUSD",) * 2, timeframe=alone.timeframe, candles=alone.candles, open_times=alone.open_times)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fxcast.domain.forecaster import predict
 from fxcast.errors import BadModelFolder
 from fxcast.models.autoencoder import load_autoencoder
 from fxcast.models.folder import from_pretrained, save_pretrained
@@ -61,7 +62,7 @@ def test_a_loaded_model_gives_the_forecasts_of_the_saved_one(pipeline: LDM4TSPip
     window = make_series()
     loaded = from_pretrained(saved, preset="tiny", timeframe="1h")
     before, after = (
-        each.forecast(window, horizons_minutes=(240, 3840), num_samples=4, seed=3).horizons for each in (pipeline, loaded)
+        predict(each, window, horizons_minutes=(240, 3840), num_samples=4, seed=3).horizons for each in (pipeline, loaded)
     )
     assert before == after  # to the last bit: both lie in memory alike
     assert loaded.config == pipeline.config

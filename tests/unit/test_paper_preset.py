@@ -12,6 +12,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+from fxcast.domain.forecaster import predict
 from fxcast.errors import BadModelFolder, BadSetup
 from fxcast.models.autoencoder import load_autoencoder
 from fxcast.models.config import preset_config
@@ -109,10 +110,10 @@ def test_the_paper_preset_forecasts_and_comes_back_from_its_folder(
     pipeline = LDM4TSPipeline.untrained(config, load_autoencoder(autoencoder_folder), embed_sentences(text_encoder_folder))
     assert pipeline.unet.config["sample_size"] == 28
     window = make_series(range_width=1e-4)
-    before = pipeline.forecast(window, horizons_minutes=(240, 3840), num_samples=2, seed=1)
+    before = predict(pipeline, window, horizons_minutes=(240, 3840), num_samples=2, seed=1)
     save_pretrained(pipeline, tmp_path / "paper", card="# paper\n", fxcast_version="0.1.0")
-    after = from_pretrained(tmp_path / "paper", preset="paper").forecast(
-        window, horizons_minutes=(240, 3840), num_samples=2, seed=1
+    after = predict(
+        from_pretrained(tmp_path / "paper", preset="paper"), window, horizons_minutes=(240, 3840), num_samples=2, seed=1
     )
     assert before.horizons == after.horizons
     assert before.horizons[3840].std > 0

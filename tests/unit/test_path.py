@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecaster import WindowBatch, predict
+from fxcast.domain.timeframe import Timeframe
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.config import LDM4TSConfig, preset_config
 from fxcast.models.features import condition_features
@@ -118,21 +120,22 @@ def test_a_window_and_its_future_lie_next_to_each_other_inside_the_period() -> N
 
 def test_the_random_walk_is_as_wide_as_volatility_times_root_bars() -> None:
     window = make_series()
-    forecaster = RandomWalk(horizons_minutes=(240, 960, 3840))
+    forecaster = RandomWalk(timeframe=Timeframe("1h"), horizons_minutes=(240, 960, 3840))
     volatility = ewma_volatility(window.closes[None], 120)[0]
-    prediction = forecaster.forecast(window, horizons_minutes=(240, 3840), num_samples=1000, seed=0)
+    prediction = predict(forecaster, window, horizons_minutes=(240, 3840), num_samples=1000, seed=0)
     assert sorted(prediction.horizons) == [240, 3840]
+    [deviations] = forecaster.standard_deviations(WindowBatch.of(window))
+    assert deviations == pytest.approx(volatility * np.sqrt([4, 16, 64]))
     for minutes, bars in ((240, 4), (3840, 64)):
-        assert forecaster.standard_deviation(window, minutes) == pytest.approx(volatility * math.sqrt(bars))
         moves = np.log(np.array(prediction.horizons[minutes].samples) / window.closes[-1])
         assert moves.std() == pytest.approx(volatility * math.sqrt(bars), rel=0.08)
         assert abs(moves.mean()) < 4 * volatility * math.sqrt(bars / 1000)
 
 
 def test_a_random_walk_answers_a_horizon_alike_whatever_else_is_asked() -> None:
-    forecaster = RandomWalk(horizons_minutes=(240, 960, 3840))
-    alone = forecaster.forecast(make_series(), horizons_minutes=(960,), num_samples=20, seed=5)
-    together = forecaster.forecast(make_series(), horizons_minutes=(3840, 240, 960), num_samples=20, seed=5)
-    other_seed = forecaster.forecast(make_series(), horizons_minutes=(960,), num_samples=20, seed=6)
+    forecaster = RandomWalk(timeframe=Timeframe("1h"), horizons_minutes=(240, 960, 3840))
+    alone = predict(forecaster, make_series(), horizons_minutes=(960,), num_samples=20, seed=5)
+    together = predict(forecaster, make_series(), horizons_minutes=(3840, 240, 960), num_samples=20, seed=5)
+    other_seed = predict(forecaster, make_series(), horizons_minutes=(960,), num_samples=20, seed=6)
     assert alone.horizons[960] == together.horizons[960]
     assert alone.horizons[960] != other_seed.horizons[960]

@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from fxcast.domain.forecaster import predict
 from fxcast.domain.order import Fill, FillReason, Side
 from fxcast.domain.portfolio import EquityPoint
 from fxcast.evaluation.pictures import channels, equity_curve, forecast_fan
@@ -60,7 +61,9 @@ def test_a_forecast_is_drawn_with_and_without_its_outcome(
     series = make_series(bars=400, timeframe=timeframe, symbol=symbol, price=price, range_width=0.0003 * price)
     window = series.slice(0, 100)
     horizons = HORIZONS if timeframe == "1h" else (15, 60, 240)
-    prediction = RandomWalk(horizons_minutes=horizons).forecast(window, horizons_minutes=horizons, num_samples=50, seed=0)
+    prediction = predict(
+        RandomWalk(timeframe=window.timeframe, horizons_minutes=horizons), window, horizons_minutes=horizons, num_samples=50, seed=0
+    )
     bare, path = tmp_path / "bare.png", tmp_path / "new" / "fan.png"
     forecast_fan(bare, window, prediction)
     forecast_fan(
@@ -79,7 +82,9 @@ def test_a_forecast_is_drawn_with_and_without_its_outcome(
 def test_an_outcome_that_is_not_complete_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
     series = make_series(bars=103)
     window = series.slice(0, 100)
-    prediction = RandomWalk(horizons_minutes=HORIZONS).forecast(window, horizons_minutes=(240,), num_samples=2, seed=0)
+    prediction = predict(
+        RandomWalk(timeframe=window.timeframe, horizons_minutes=HORIZONS), window, horizons_minutes=(240,), num_samples=2, seed=0
+    )
     forecast_fan(tmp_path / "fan.png", window, prediction, outcome=series.slice(100, 103))
     forecast_fan(tmp_path / "none.png", window, prediction, outcome=series.slice(103, 103))
     assert ink(tmp_path / "fan.png") > ink(tmp_path / "none.png") > 0.02

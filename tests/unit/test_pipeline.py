@@ -12,6 +12,7 @@ import torch
 from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.domain.forecaster import predict
 from fxcast.errors import BadRequest
 from fxcast.models.pipeline import LDM4TSPipeline
 from tests.factories import make_series
@@ -27,7 +28,7 @@ def pipeline() -> LDM4TSPipeline:
 
 
 def ask(pipeline: LDM4TSPipeline, window: CandleSeries, *, seed: int = 7, num_samples: int = 4) -> LDM4TSPrediction:
-    return pipeline.forecast(window, horizons_minutes=HORIZONS, num_samples=num_samples, seed=seed)
+    return predict(pipeline, window, horizons_minutes=HORIZONS, num_samples=num_samples, seed=seed)
 
 
 def test_the_same_seed_and_window_give_the_same_answer(pipeline: LDM4TSPipeline) -> None:
@@ -91,7 +92,7 @@ def test_a_forecast_is_the_same_whether_the_data_set_ends_today_or_later(pipelin
 
 def test_a_horizon_is_answered_alike_whatever_else_is_asked(pipeline: LDM4TSPipeline) -> None:
     window = make_series()
-    alone = pipeline.forecast(window, horizons_minutes=(960,), num_samples=4, seed=7)
+    alone = predict(pipeline, window, horizons_minutes=(960,), num_samples=4, seed=7)
     assert alone.horizons == {960: ask(pipeline, window).horizons[960]}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fxcast.domain.candle import CandleSeries, candle_problem, sound_rows, to_datetime
+from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles
 from fxcast.serving.schemas import ForecastBody
 from tests.factories import make_series
@@ -86,7 +87,7 @@ def test_the_wildest_window_that_is_accepted_has_a_forecast(prices: list[float])
         candle["volume"] = [0.0, 1.7e308][position % 2]
     window = ForecastBody.model_validate(body).window()
     pipeline = replace(make_pipeline(), calibration=make_calibration(width=3.0))
-    answer = pipeline.forecast(window, horizons_minutes=pipeline.horizons_minutes, num_samples=20, seed=0)
+    answer = predict(pipeline, window, horizons_minutes=pipeline.horizons_minutes, num_samples=20, seed=0)
     assert all(math.isfinite(horizon.std) for horizon in answer.horizons.values())
 
 

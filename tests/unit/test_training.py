@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fxcast.domain.candle import FloatArray
+from fxcast.domain.forecaster import predict
 from fxcast.models.autoencoder import encode, new_tiny_autoencoder
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.training.autoencoder import AutoencoderTraining, fit_autoencoder, reconstruction_error
@@ -277,5 +278,5 @@ def test_all_stages_together_make_a_pipeline_that_forecasts(listener: Listener) 
     assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
     assert [stage for stage, done, total in listener.stages if done == total] == ["denoiser", "temporal fusion", "calibration"]
     assert trained.pipeline.calibration.fitted_on == "EURUSD 2017-03"
-    prediction = trained.pipeline.forecast(make_series(seed=9), horizons_minutes=(240,), num_samples=4, seed=0)
+    prediction = predict(trained.pipeline, make_series(seed=9), horizons_minutes=(240,), num_samples=4, seed=0)
     assert prediction.horizons[240].std > 0

@@ -1,18 +1,17 @@
-"""A probabilistic forecast, and the port that every forecaster implements."""
+"""A probabilistic forecast."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from fxcast.domain.candle import CandleSeries, FloatArray
+from fxcast.domain.candle import FloatArray
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadRequest
 
 CONTEXT_BARS = 100
 MAX_SAMPLES = 1000
@@ -138,40 +137,3 @@ def summarize(samples: FloatArray) -> HorizonForecast:
         q95=float(q95),
         samples=tuple(float(value) for value in ordered),
     )
-
-
-class Forecaster(Protocol):
-    """What LDM4TS and every opponent implement."""
-
-    @property
-    def model_version(self) -> str: ...
-
-    @property
-    def horizons_minutes(self) -> tuple[int, ...]: ...
-
-    def forecast(self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
-        """Forecast from the candles known now.
-
-        Args:
-            window: The last `CONTEXT_BARS` candles, oldest first.
-            horizons_minutes: Which of `horizons_minutes` to answer.
-            num_samples: Monte-Carlo samples, 1 to `MAX_SAMPLES`.
-            seed: The same seed and window give the same answer.
-
-        Raises:
-            BadRequest: If the window has too few candles, a horizon is unknown, or num_samples is out of range.
-        """
-        ...
-
-
-def check_request(window: CandleSeries, horizons_minutes: Sequence[int], num_samples: int, known: Sequence[int]) -> None:
-    """Raise BadRequest for a request that no forecaster can answer."""
-    if len(window) != CONTEXT_BARS:
-        raise BadRequest("candles", f"{len(window)} candles", f"exactly {CONTEXT_BARS}")
-    if not horizons_minutes:
-        raise BadRequest("horizons", "none", f"one or more of {sorted(known)}")
-    for horizon in horizons_minutes:
-        if horizon not in known:
-            raise BadRequest("horizons", str(horizon), f"any of {sorted(known)} minutes")
-    if not 1 <= num_samples <= MAX_SAMPLES:
-        raise BadRequest("num_samples", str(num_samples), f"1 to {MAX_SAMPLES}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -15,9 +14,9 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
-from fxcast.domain.forecast import LDM4TSPrediction, check_request, summarize
-from fxcast.errors import BadRequest
+from fxcast.domain.candle import FloatArray
+from fxcast.domain.forecaster import WindowBatch
+from fxcast.domain.timeframe import Timeframe
 from fxcast.models.autoencoder import decode, encode, latent_size
 from fxcast.models.calibration import Calibration, no_calibration
 from fxcast.models.conditioning import CandleConditioner
@@ -25,7 +24,7 @@ from fxcast.models.config import LDM4TSConfig
 from fxcast.models.denoiser import new_scheduler, new_unet
 from fxcast.models.features import condition_features
 from fxcast.models.frozen import frozen
-from fxcast.models.path import ewma_volatility, moves_at_horizons, prices_from_moves
+from fxcast.models.path import ewma_volatility, moves_at_horizons
 from fxcast.models.sampler import sample_latents, seeded_noise
 from fxcast.models.temporal_fusion import TemporalFusion
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
@@ -90,6 +89,10 @@ class LDM4TSPipeline:
         )
 
     @property
+    def timeframe(self) -> Timeframe:
+        return Timeframe(self.config.timeframe)
+
+    @property
     def horizons_minutes(self) -> tuple[int, ...]:
         return self.config.horizons_minutes
 
@@ -140,34 +143,9 @@ class LDM4TSPipeline:
         """Sample raw standardised moves at the horizons, (windows, samples, horizons); arguments as in `sample_paths`."""
         return moves_at_horizons(self.sample_paths(candles, open_times, num_samples=num_samples, seeds=seeds).paths, self.config)
 
-    def forecast(self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
-        """Forecast one window; see `Forecaster.forecast`.
-
-        Raises:
-            BadRequest: Also if the window is of another timeframe than the model's.
-        """
-        started = time.perf_counter()
-        check_request(window, horizons_minutes, num_samples, self.horizons_minutes)
-        if window.timeframe.name != self.config.timeframe:
-            allowed = f"{self.config.timeframe}, the timeframe of model {self.model_version}"
-            raise BadRequest("timeframe", window.timeframe.name, allowed)
-        open_times = window.open_times.astype(np.int64)[None]
-        raw = self.sample_moves(window.values[None], open_times, num_samples=num_samples, seeds=[seed])
-        moves = self.calibration.apply(raw)[0]  # (samples, horizons)
-        price = float(window.closes[-1])
-        volatility = float(ewma_volatility(window.closes[None], self.config.volatility_span_bars)[0])
-        horizons = {
-            minutes: summarize(prices_from_moves(moves[:, position], price, volatility, bars))
-            for position, (minutes, bars) in enumerate(zip(self.horizons_minutes, self.config.horizon_bars, strict=True))
-            if minutes in horizons_minutes
-        }
-        return LDM4TSPrediction(
-            symbol=window.symbol,
-            timeframe=window.timeframe,
-            made_at=to_datetime(window.close_times[-1]),
-            price=price,
-            horizons=horizons,
-            inference_time_ms=(time.perf_counter() - started) * 1000.0,
-            num_samples=num_samples,
-            model_version=self.model_version,
-        )
+    def sample(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FloatArray:
+        """Draw calibrated log moves, (windows, num_samples, horizons); see `Forecaster.sample`."""
+        raw = self.sample_moves(windows.candles, windows.open_times, num_samples=num_samples, seeds=seeds)
+        volatility = ewma_volatility(windows.candles[:, :, 3], self.config.volatility_span_bars)  # (windows,)
+        scale = volatility[:, None, None] * np.sqrt(np.array(self.config.horizon_bars, dtype=np.float64))
+        return self.calibration.apply(raw) * scale

@@ -13,6 +13,7 @@ from ray import serve
 from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
+from fxcast.domain.forecaster import predict
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import Refused
 from fxcast.models.config import Preset
@@ -74,7 +75,7 @@ class LDM4TSInferenceService:
         values = np.ones((CONTEXT_BARS, 5))
         times = np.datetime64("2017-01-03T00:00:00", "s") + np.arange(CONTEXT_BARS) * np.timedelta64(minutes * 60, "s")
         window = CandleSeries(symbol="EURUSD", timeframe=Timeframe(config.timeframe), open_times=times, values=values)
-        self._pipeline.forecast(window, horizons_minutes=config.horizons_minutes, num_samples=50, seed=0)
+        predict(self._pipeline, window, horizons_minutes=config.horizons_minutes, num_samples=50, seed=0)
 
     async def forecast(
         self, window: CandleSeries, horizons_minutes: Sequence[int] | None, num_samples: int, seed: int
@@ -91,7 +92,7 @@ class LDM4TSInferenceService:
 
     def _forecast_and_count(self, window: CandleSeries, horizons: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
         try:
-            prediction = self._pipeline.forecast(window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
+            prediction = predict(self._pipeline, window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
         except Refused:
             raise
         except Exception:  # counted and raised again
