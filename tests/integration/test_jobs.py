@@ -17,15 +17,29 @@ from fxcast.domain.candle import CandleSeries, to_datetime
 from jobs import forecast, train
 from jobs.demo import DemoJob
 from jobs.download import DownloadJob
+from jobs.evaluate import EvaluateJob
 from jobs.forecast import ForecastJob
 from jobs.ingest import IngestJob
 from jobs.migrate import MigrateSettings
 from jobs.stream import StreamJob
 from jobs.trade import TradeJob
 from jobs.train import TrainJob
+from jobs.train_opponent import TrainOpponentJob
 from jobs.train_vae import TrainVaeJob
 
-_JOBS = (DemoJob, DownloadJob, ForecastJob, IngestJob, MigrateSettings, StreamJob, TradeJob, TrainJob, TrainVaeJob)
+_JOBS = (
+    DemoJob,
+    DownloadJob,
+    EvaluateJob,
+    ForecastJob,
+    IngestJob,
+    MigrateSettings,
+    StreamJob,
+    TradeJob,
+    TrainJob,
+    TrainOpponentJob,
+    TrainVaeJob,
+)
 
 
 def _run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -113,7 +113,7 @@ def score_horizon(
     if not (random_walk_std > 0).all():
         raise ValueError(f"random_walk_std must be above zero, found {random_walk_std.min()}")
     overlap = -(-horizon_bars // step_bars)
-    _check_length(len(actual), overlap)
+    check_length(len(actual), overlap)
     ordered = np.sort(samples, axis=1)
     q05, median, q95 = np.quantile(ordered, (0.05, 0.5, 0.95), axis=1, method="weibull")
     if interval is not None:
@@ -124,15 +124,15 @@ def score_horizon(
     crps = ensemble_crps(ordered, actual, price, pip=pip)
     crps_walk = random_walk_crps(actual, price, random_walk_std, pip=pip)
     inside = ((q05 <= actual) & (actual <= q95)).astype(np.float64)
-    block = _block(len(actual), overlap)
+    block = block_length(len(actual), overlap)
     resampled = block_bootstrap_means(np.column_stack([crps, crps_walk, inside]), block=block, seed=seed)
     blocks = len(actual) / block
     said = (np.abs(mean - price) > spread_pips * pip) & (moved != 0)
     return HorizonScores(
         forecasts=len(actual),
         independent=len(actual) / overlap,
-        crps=_estimate(float(crps.mean()), resampled[:, 0], blocks, least=0.0),
-        crps_random_walk=_estimate(float(crps_walk.mean()), resampled[:, 1], blocks, least=0.0),
+        crps=estimate(float(crps.mean()), resampled[:, 0], blocks, least=0.0),
+        crps_random_walk=estimate(float(crps_walk.mean()), resampled[:, 1], blocks, least=0.0),
         crps_skill=_skill(crps, crps_walk, resampled, blocks),
         coverage_90=_coverage(inside, resampled[:, 2], blocks, overlap),
         pit_index=pit_index(randomised_pit(ordered, actual, seed=seed)),
@@ -186,8 +186,8 @@ def skill(crps: FloatArray, opponent_crps: FloatArray, *, overlap: int, seed: in
     Raises:
         BadCandles: If there are too few forecasts, as in `score_horizon`.
     """
-    _check_length(len(crps), overlap)
-    block = _block(len(crps), overlap)
+    check_length(len(crps), overlap)
+    block = block_length(len(crps), overlap)
     resampled = block_bootstrap_means(np.column_stack([crps, opponent_crps]), block=block, seed=seed)
     return _skill(crps, opponent_crps, resampled, len(crps) / block)
 
@@ -205,12 +205,14 @@ def block_bootstrap_means(values: FloatArray, *, block: int, seed: int, resample
     """
     n, columns = values.shape
     length = min(block, n)
-    running = np.concatenate([np.zeros((1, columns)), np.cumsum(np.concatenate([values, values]), axis=0)])  # (2n + 1, columns)
     draws = np.random.default_rng(seed)
+    parts = [(rows, draws.integers(0, n, (resamples, drawn))) for drawn, rows in ((n // length, length), (1, n % length))]
     total = np.zeros((resamples, columns))
-    for drawn, rows in ((n // length, length), (1, n % length)):  # whole blocks, and one cut short so that n rows are drawn
-        starts = draws.integers(0, n, (resamples, drawn))
-        total += (running[starts + rows] - running[starts]).sum(axis=1)
+    for column in range(columns):  # one at a time: few megabytes, however many columns there are
+        running = np.concatenate([[0.0], np.cumsum(np.tile(values[:, column], 2))])  # (2n + 1,)
+        for rows, starts in parts:  # whole blocks, and one cut short so that n rows are drawn
+            block_sums = running[rows : rows + n] - running[:n]
+            total[:, column] += block_sums[starts].sum(axis=1)
     return total / n
 
 
@@ -252,7 +254,8 @@ def overlapping_share(verdicts: NDArray[np.bool_], overlap: int) -> Estimate:
     return Estimate(value=share, low=low, high=high)
 
 
-def _block(n: int, overlap: int) -> int:
+def block_length(n: int, overlap: int) -> int:
+    """Return how many consecutive forecasts a block of the bootstrap holds, of n that overlap as in `skill`."""
     # Twice the overlap where there are eight such blocks: the mean's standard error then comes out 9 % short instead of 18 %.
     # Never below n^(1/3), the rate at which blocks must grow (volatility clusters over longer than a horizon).
     return max(overlap, min(2 * overlap, n // 8), round(n ** (1 / 3)))
@@ -260,10 +263,19 @@ def _block(n: int, overlap: int) -> int:
 
 def _skill(crps: FloatArray, opponent_crps: FloatArray, resampled: FloatArray, blocks: float) -> Estimate:
     value = 1.0 - float(crps.mean() / opponent_crps.mean())
-    return _estimate(value, 1.0 - resampled[:, 0] / resampled[:, 1], blocks, most=1.0)
+    return estimate(value, 1.0 - resampled[:, 0] / resampled[:, 1], blocks, most=1.0)
 
 
-def _estimate(value: float, resampled: FloatArray, blocks: float, *, least: float = -math.inf, most: float = math.inf) -> Estimate:
+def estimate(value: float, resampled: FloatArray, blocks: float, *, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """Return a score and its interval.
+
+    Args:
+        value: The score.
+        resampled: What it was on resamples, (resamples,).
+        blocks: How many blocks a resample consists of, more than one.
+        least: The score can't be lower.
+        most: Nor higher.
+    """
     # Percentiles of few blocks are too narrow: Student's t for the normal law and k / (k − 1) for the variance. Measured on
     # overlapping moves of a random walk, 95 % then means 89 to 96 % with 3 to 100 blocks; without it, 65 to 95 %.
     low, high = np.quantile(resampled, ((1.0 - LEVEL) / 2, (1.0 + LEVEL) / 2))
@@ -275,10 +287,11 @@ def _estimate(value: float, resampled: FloatArray, blocks: float, *, least: floa
 def _coverage(inside: FloatArray, resampled: FloatArray, blocks: float, overlap: int) -> Estimate:
     if inside.min() == inside.max():  # all or none inside: resampling can't imagine another outcome, the binomial law can
         return overlapping_share(inside > 0, overlap)
-    return _estimate(float(inside.mean()), resampled, blocks, least=0.0, most=1.0)
+    return estimate(float(inside.mean()), resampled, blocks, least=0.0, most=1.0)
 
 
-def _check_length(n: int, overlap: int) -> None:
+def check_length(n: int, overlap: int) -> None:
+    """Raise BadCandles if there are too few forecasts to score, as `score_horizon` says."""
     least = max(MIN_FORECASTS, 2 * overlap)
     if n < least:
         raise BadCandles("forecasts", f"{n} with an outcome", f"{least} or more: {MIN_FORECASTS} at least, and two horizons long")

@@ -1,0 +1,80 @@
+"""Online calibration keeps its promise while the market changes, and knows no outcome before its time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fxcast.domain.candle import FloatArray
+from fxcast.domain.forecaster import WindowBatch, predict
+from fxcast.domain.timeframe import Timeframe
+from fxcast.models.baselines.random_walk import RandomWalk
+from fxcast.models.online_calibration import OnlineCalibrated, OnlineCalibration, calibrated_in_turn
+from tests.factories import make_series
+
+MONTH = 520  # hourly candles of a month
+SAMPLES = 50
+
+
+def doubling_market(horizon_bars: int, *, months: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Return samples of a forecaster that never learns, and outcomes of a market whose volatility doubles half-way."""
+    draws = np.random.default_rng(seed)
+    count = months * MONTH
+    volatility = np.where(np.arange(count + horizon_bars) < count // 2, 1.0, 2.0) * 1e-3
+    price = np.concatenate([[0.0], np.cumsum(draws.standard_normal(count + horizon_bars) * volatility)])
+    samples = draws.standard_normal((count, SAMPLES)) * 1e-3 * horizon_bars**0.5
+    return samples, (price[horizon_bars:] - price[:-horizon_bars])[:count]
+
+
+def monthly_coverage(samples: FloatArray, outcomes: FloatArray) -> FloatArray:
+    low, high = np.quantile(samples, (0.05, 0.95), axis=1, method="weibull")
+    return ((low <= outcomes) & (outcomes <= high)).reshape(-1, MONTH).mean(axis=1)
+
+
+@pytest.mark.parametrize("horizon_bars", [1, 4])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_month_is_covered_though_volatility_doubles_half_way(horizon_bars: int, seed: int) -> None:
+    samples, outcomes = doubling_market(horizon_bars, months=12, seed=seed)
+    coverage = monthly_coverage(calibrated_in_turn(samples, outcomes, overlap=horizon_bars), outcomes)
+    assert ((coverage >= 0.87) & (coverage <= 0.93)).all(), coverage
+    assert monthly_coverage(samples, outcomes)[6:].max() < 0.75, "without it, the second half is not"
+
+
+def test_a_forecast_is_calibrated_by_outcomes_that_were_known_when_it_was_made() -> None:
+    samples, outcomes = doubling_market(4, months=1, seed=3)
+    changed = outcomes.copy()
+    changed[200:] *= 50.0
+    first, second = (calibrated_in_turn(samples, each, overlap=4) for each in (outcomes, changed))
+    assert (first[:204] == second[:204]).all(), "the outcome of forecast 200 is known when 204 is made"
+    assert (first[204] != second[204]).any()
+
+
+def test_a_miss_widens_nine_times_as_much_as_a_hit_narrows_and_other_horizons_stay() -> None:
+    fresh = OnlineCalibration.fresh((240, 960), rate=0.1)
+    missed = fresh.learned(240, inside=False)
+    assert missed.log_widths == pytest.approx((0.09, 0.0))
+    assert missed.learned(240, inside=True).log_widths == pytest.approx((0.08, 0.0))
+    assert fresh.log_widths == (0.0, 0.0)
+    assert OnlineCalibration.model_validate_json(missed.model_dump_json()) == missed
+    with pytest.raises(ValueError, match="not in tuple"):
+        fresh.learned(60, inside=True)
+
+
+def test_widths_stay_within_bounds_whatever_comes() -> None:
+    calibration = OnlineCalibration.fresh((240,), rate=1.0)
+    for _ in range(20):
+        calibration = calibration.learned(240, inside=False)
+    assert calibration.log_widths == (2.0,)
+
+
+def test_a_calibrated_forecaster_is_wider_about_the_same_mean() -> None:
+    walk = RandomWalk(timeframe=Timeframe("1h"), horizons_minutes=(240, 960))
+    calibration = OnlineCalibration(horizons_minutes=(240, 960), log_widths=(0.0, float(np.log(2.0))))
+    wide = OnlineCalibrated(forecaster=walk, calibration=calibration)
+    windows = WindowBatch.of(make_series())
+    before, after = (each.sample(windows, num_samples=9, seeds=[1]) for each in (walk, wide))
+    assert np.allclose(after.mean(axis=1), before.mean(axis=1))
+    assert np.allclose(after.std(axis=1), before.std(axis=1) * [1.0, 2.0])
+    assert predict(wide, make_series(), horizons_minutes=(960,), num_samples=9, seed=1).model_version == "random-walk"
+    with pytest.raises(ValueError, match="the forecaster of"):
+        OnlineCalibrated(forecaster=walk, calibration=OnlineCalibration.fresh((240,)))
