@@ -11,7 +11,7 @@ import structlog
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.errors import BadSetting, ForecastUnavailable
-from fxcast.models.index import check_folder
+from fxcast.models.summary import check_forecaster
 from fxcast.serving.schemas import Health
 from fxcast.trading.config import TradingConfig
 from fxcast.trading.ports import ForecastService
@@ -45,7 +45,7 @@ class CheckedForecasts:
         self._service = service
         self._horizons = trading.ldm4ts_horizons
         self._folder = trading.ldm4ts_checkpoint_path
-        self._version = None if self._folder is None else check_folder(self._folder, timeframe=timeframe).model_version
+        self._version = None if self._folder is None else check_forecaster(self._folder, timeframe=timeframe).model_version
         self._checked = False
         try:
             self._check()

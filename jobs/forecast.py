@@ -24,7 +24,7 @@ from fxcast.domain.forecast import MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.forecaster import predict
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup
-from fxcast.models.folder import from_pretrained
+from fxcast.models.load import load_forecaster
 from fxcast.terminal import new_console
 from jobs.entry import run
 
@@ -64,11 +64,11 @@ def forecast(settings: ForecastJob) -> LDM4TSPrediction:
     """
     timeframe = Timeframe(settings.timeframe)
     window = _window(settings, timeframe)
-    pipeline = from_pretrained(_model_folder(settings))
+    forecaster = load_forecaster(_model_folder(settings))
     return predict(
-        pipeline,
+        forecaster,
         window,
-        horizons_minutes=settings.horizons or pipeline.horizons_minutes,
+        horizons_minutes=settings.horizons or forecaster.horizons_minutes,
         num_samples=settings.num_samples,
         seed=settings.seed,
     )

@@ -27,7 +27,7 @@ from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup, FxcastError, MustStop
-from fxcast.models.index import ModelIndex, check_folder
+from fxcast.models.summary import ForecasterSummary, check_forecaster
 from fxcast.serving.client import ServeForecasts
 from fxcast.terminal import new_console, progress_bar
 from fxcast.trading.state import KillSwitch
@@ -267,7 +267,7 @@ def _cluster(settings: TradeJob) -> Generator[str]:
         yield dashboard_url
 
 
-def model_to_serve(engine: EngineSettings) -> ModelIndex:
+def model_to_serve(engine: EngineSettings) -> ForecasterSummary:
     """Return what is known of the model that a service for this engine gets: the one the settings name, or the active one.
 
     Raises:
@@ -276,12 +276,12 @@ def model_to_serve(engine: EngineSettings) -> ModelIndex:
         BadSetup: If the settings name no model and none is active.
     """
     folder = model_folder(engine)
-    index = check_folder(folder, timeframe=engine.timeframe)
-    known = list(index.config.horizons_minutes)
+    found = check_forecaster(folder, timeframe=engine.timeframe)
+    known = list(found.horizons_minutes)
     unknown = sorted(set(engine.trading.ldm4ts_horizons) - set(known))
     if unknown:
-        raise BadSetting(f"engine.trading.ldm4ts_horizons: found {unknown}; allowed: those of model {index.model_version}, {known}")
-    return index
+        raise BadSetting(f"engine.trading.ldm4ts_horizons: found {unknown}; allowed: those of model {found.model_version}, {known}")
+    return found
 
 
 def model_folder(engine: EngineSettings) -> Path:

@@ -24,8 +24,17 @@ class SignalSource(StrEnum):
     """Who says it."""
 
     LDM4TS_FORECAST = "ldm4ts_forecast"
+    SSSD_FORECAST = "sssd_forecast"
+    GARCH_FORECAST = "garch_forecast"
+    RANDOM_WALK_FORECAST = "random_walk_forecast"
+    TIME_OF_DAY_FORECAST = "time_of_day_forecast"
     TREND = "trend"
     MEAN_REVERSION = "mean_reversion"
+
+    @property
+    def is_forecast(self) -> bool:
+        """Whether it is the opinion of a forecaster, with a distribution behind it."""
+        return self not in {SignalSource.TREND, SignalSource.MEAN_REVERSION}
 
 
 class Regime(StrEnum):

@@ -13,7 +13,7 @@ from fxcast.adapters.storage.registry import active_model
 from fxcast.config import Settings, explain
 from fxcast.errors import BadSetting, BadSetup
 from fxcast.models.config import Preset
-from fxcast.models.index import check_folder
+from fxcast.models.summary import check_forecaster
 from fxcast.serving.api import ForecastApi
 from fxcast.serving.service import LDM4TSInferenceService
 
@@ -25,7 +25,9 @@ class ServiceArgs(Settings):
     database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
     symbol: str = Field(default="EURUSD", description="whose active model to serve")
     timeframe: str = Field(default="1h", description="of which timeframe")
-    preset: Preset = "tiny"
+    preset: Preset | None = Field(
+        default=None, description="of LDM4TS that the model must be of; by default any forecaster is served"
+    )
     threads: int = Field(default=2, ge=1, description="threads of torch in a replica")
     metrics_database_url: str | None = Field(
         default=None,
@@ -58,7 +60,7 @@ def build(args: dict[str, Any]) -> Application:
             message = f"no model is active for {settings.symbol} {settings.timeframe}; train one with python -m jobs.train"
             raise BadSetup(message)
         folder = model.folder
-    check_folder(folder, preset=settings.preset)
+    check_forecaster(folder, preset=settings.preset)
     metrics = settings.metrics_database_url
     if metrics is not None:
         make_database_url(metrics)

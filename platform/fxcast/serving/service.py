@@ -14,7 +14,6 @@ from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
 from fxcast.domain.forecaster import predict
-from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import Refused
 from fxcast.models.config import Preset
 from fxcast.serving.metrics import InferenceMetrics, metrics_url
@@ -30,7 +29,7 @@ class LDM4TSInferenceService:
 
     Args:
         model_folder: Folder of the model.
-        preset: The preset it must be of.
+        preset: The preset of LDM4TS it must be of; with None the folder may hold any forecaster.
         threads: Threads of torch.
         metrics_database_url: Where minutes of inference are written; nowhere if neither this nor the environment variable
             FXCAST_METRICS_DATABASE_URL, which wins, is set.
@@ -41,10 +40,10 @@ class LDM4TSInferenceService:
 
     _metrics: InferenceMetrics | None = None
 
-    def __init__(self, model_folder: str, preset: Preset, threads: int, metrics_database_url: str | None = None) -> None:
+    def __init__(self, model_folder: str, preset: Preset | None, threads: int, metrics_database_url: str | None = None) -> None:
         import torch  # here and not above: what deploys this class needs no torch, and need not wait for it
 
-        from fxcast.models.folder import from_pretrained
+        from fxcast.models.load import load_forecaster
 
         # One thread: the model uses `threads` cores by itself, and the event loop stays free for health checks. All of torch
         # runs in it, loading too: a second thread that computes gets OpenMP workers of its own, more than there are cores,
@@ -52,13 +51,13 @@ class LDM4TSInferenceService:
         self._executor = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="forecast", initializer=torch.set_num_threads, initargs=(threads,)
         )
-        self._pipeline = self._executor.submit(from_pretrained, Path(model_folder), preset=preset).result()
+        self._forecaster = self._executor.submit(load_forecaster, Path(model_folder), preset=preset).result()
         self._executor.submit(self._warm_up).result()
         url = metrics_url(metrics_database_url)
         if url is not None:
             self._metrics = InferenceMetrics(
                 url,
-                model_version=self._pipeline.model_version,
+                model_version=self._forecaster.model_version,
                 replica=serve.get_replica_context().replica_tag,
                 clock=SystemClock().now,
             )
@@ -70,12 +69,12 @@ class LDM4TSInferenceService:
             self._metrics.close(timeout_s=_FLUSH_TIMEOUT_S)
 
     def _warm_up(self) -> None:
-        config = self._pipeline.config
-        minutes = Timeframe(config.timeframe).minutes
+        forecaster = self._forecaster
+        minutes = forecaster.timeframe.minutes
         values = np.ones((CONTEXT_BARS, 5))
         times = np.datetime64("2017-01-03T00:00:00", "s") + np.arange(CONTEXT_BARS) * np.timedelta64(minutes * 60, "s")
-        window = CandleSeries(symbol="EURUSD", timeframe=Timeframe(config.timeframe), open_times=times, values=values)
-        predict(self._pipeline, window, horizons_minutes=config.horizons_minutes, num_samples=50, seed=0)
+        window = CandleSeries(symbol="EURUSD", timeframe=forecaster.timeframe, open_times=times, values=values)
+        predict(forecaster, window, horizons_minutes=forecaster.horizons_minutes, num_samples=50, seed=0)
 
     async def forecast(
         self, window: CandleSeries, horizons_minutes: Sequence[int] | None, num_samples: int, seed: int
@@ -85,14 +84,14 @@ class LDM4TSInferenceService:
         Raises:
             BadRequest: If the model can't answer it.
         """
-        horizons = self._pipeline.horizons_minutes if horizons_minutes is None else horizons_minutes
+        horizons = self._forecaster.horizons_minutes if horizons_minutes is None else horizons_minutes
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, self._forecast_and_count, window, horizons, num_samples, seed
         )
 
     def _forecast_and_count(self, window: CandleSeries, horizons: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
         try:
-            prediction = predict(self._pipeline, window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
+            prediction = predict(self._forecaster, window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
         except Refused:
             raise
         except Exception:  # counted and raised again
@@ -107,7 +106,7 @@ class LDM4TSInferenceService:
         """Say which model this is."""
         return Health(
             status="ok",
-            model_version=self._pipeline.model_version,
-            timeframe=self._pipeline.config.timeframe,
-            horizons=self._pipeline.horizons_minutes,
+            model_version=self._forecaster.model_version,
+            timeframe=self._forecaster.timeframe.name,
+            horizons=self._forecaster.horizons_minutes,
         )

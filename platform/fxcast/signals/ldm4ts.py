@@ -6,20 +6,34 @@ from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.signal import Direction, Signal, SignalSource
 
 
-def forecast_signals(prediction: LDM4TSPrediction, *, spread: float, min_strength: float) -> tuple[Signal, ...]:
+def forecast_signals(
+    prediction: LDM4TSPrediction,
+    *,
+    spread: float,
+    min_strength: float,
+    source: SignalSource = SignalSource.LDM4TS_FORECAST,
+) -> tuple[Signal, ...]:
     """Return the forecast's opinion on each horizon, shortest first.
 
     Args:
         spread: In quote currency; a mean within half of it around the price is no opinion.
         min_strength: A weaker forecast is neutral.
+        source: Whose forecast it is.
     """
     return tuple(
-        forecast_signal(prediction, horizon_minutes, spread=spread, min_strength=min_strength)
+        forecast_signal(prediction, horizon_minutes, spread=spread, min_strength=min_strength, source=source)
         for horizon_minutes in sorted(prediction.horizons)
     )
 
 
-def forecast_signal(prediction: LDM4TSPrediction, horizon_minutes: int, *, spread: float, min_strength: float) -> Signal:
+def forecast_signal(
+    prediction: LDM4TSPrediction,
+    horizon_minutes: int,
+    *,
+    spread: float,
+    min_strength: float,
+    source: SignalSource = SignalSource.LDM4TS_FORECAST,
+) -> Signal:
     """Return the forecast's opinion on one horizon.
 
     The strength is min(|mean − price| / std, 1), the target the mean, the stop the 5 % (bull) or 95 % (bear) quantile. A
@@ -39,7 +53,7 @@ def forecast_signal(prediction: LDM4TSPrediction, horizon_minutes: int, *, sprea
     elif direction is Direction.BEAR:
         stop, target = (horizon.q95 if horizon.q95 > price else price + horizon.std), horizon.mean
     return Signal(
-        source=SignalSource.LDM4TS_FORECAST,
+        source=source,
         symbol=prediction.symbol,
         made_at=prediction.made_at,
         horizon_minutes=horizon_minutes,

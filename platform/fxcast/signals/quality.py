@@ -25,9 +25,10 @@ _WEIGHTS: Mapping[Regime, tuple[float, ...]] = {
     Regime.VOLATILE: (0.25, 0.15, 0.10, 0.25, 0.15, 0.10),
 }
 
-# How well a kind of source works in each regime. The forecast widens with the market, so it suffers least in a storm.
+# How well a kind of source works in each regime. A forecast widens with the market, so it suffers least in a storm.
+_FORECAST_AFFINITY: Mapping[Regime, float] = {Regime.TRENDING: 0.7, Regime.RANGING: 0.7, Regime.VOLATILE: 0.5}
 _AFFINITY: Mapping[SignalSource, Mapping[Regime, float]] = {
-    SignalSource.LDM4TS_FORECAST: {Regime.TRENDING: 0.7, Regime.RANGING: 0.7, Regime.VOLATILE: 0.5},
+    **{source: _FORECAST_AFFINITY for source in SignalSource if source.is_forecast},
     SignalSource.TREND: {Regime.TRENDING: 1.0, Regime.RANGING: 0.2, Regime.VOLATILE: 0.4},
     SignalSource.MEAN_REVERSION: {Regime.TRENDING: 0.2, Regime.RANGING: 1.0, Regime.VOLATILE: 0.3},
 }

@@ -6,10 +6,11 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fxcast.config import Settings
 from fxcast.domain.forecast import MAX_SAMPLES
+from fxcast.domain.signal import SignalSource
 
 
 class RiskLimits(Settings):
@@ -42,6 +43,11 @@ class TradingConfig(Settings):
     ldm4ts_position_scaling: bool = Field(default=True, description="size × max(0, 1 − uncertainty / threshold)")
     ldm4ts_num_samples: int = Field(default=50, ge=2, le=MAX_SAMPLES, description="Monte-Carlo samples of a forecast")
 
+    forecast_source: SignalSource = Field(
+        default=SignalSource.LDM4TS_FORECAST,
+        description="whose forecasts the service gives: ldm4ts_forecast, sssd_forecast, garch_forecast, random_walk_forecast or "
+        "time_of_day_forecast; with an opponent, the ldm4ts_ switches above are its own",
+    )
     forecast_interval_bars: int = Field(default=1, ge=1, description="ask for a forecast on every n-th candle")
     forecast_timeout_s: float = Field(default=10.0, gt=0, description="a later forecast is no forecast")
     use_trend: bool = Field(default=True, description="trade with the trend (moving averages)")
@@ -56,6 +62,14 @@ class TradingConfig(Settings):
         if list(self.ldm4ts_horizons) != sorted(set(self.ldm4ts_horizons)) or self.ldm4ts_horizons[0] <= 0:
             raise ValueError(f"ldm4ts_horizons must ascend from above zero, found {list(self.ldm4ts_horizons)}")
         return self
+
+    @field_validator("forecast_source")
+    @classmethod
+    def _forecasts(cls, source: SignalSource) -> SignalSource:
+        if not source.is_forecast:
+            allowed = ", ".join(each.value for each in SignalSource if each.is_forecast)
+            raise ValueError(f"allowed: {allowed}")
+        return source
 
 
 class CandleSide(StrEnum):

@@ -12,7 +12,7 @@ from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction
 from fxcast.domain.instrument import Instrument, default_instrument
 from fxcast.domain.order import OrderIntent, OrderPurpose, Side
 from fxcast.domain.portfolio import EquityPoint
-from fxcast.domain.signal import Direction, FusedSignal, Signal, SignalSource, Verdict
+from fxcast.domain.signal import Direction, FusedSignal, Signal, Verdict
 from fxcast.signals.fusion import Consensus, fuse
 from fxcast.signals.ldm4ts import forecast_signals
 from fxcast.signals.mean_reversion import MeanReversionRule, mean_reversion_signal
@@ -166,7 +166,9 @@ def _signals(window: CandleSeries, forecast: LDM4TSPrediction | None, config: En
     trading = config.trading
     if forecast is not None:
         spread = trading.spread_pips * float(config.instrument(window.symbol).pip)
-        yield from forecast_signals(forecast, spread=spread, min_strength=trading.ldm4ts_min_strength)
+        yield from forecast_signals(
+            forecast, spread=spread, min_strength=trading.ldm4ts_min_strength, source=trading.forecast_source
+        )
     technical = (
         trend_signal(window, config.trend) if trading.use_trend else None,
         mean_reversion_signal(window, config.mean_reversion) if trading.use_mean_reversion else None,
@@ -238,7 +240,7 @@ def _scored(
 def _uncertainty_pct(forecast: LDM4TSPrediction, consensus: Consensus) -> float:
     """Uncertainty over the time the trade is meant to last: the leader's horizon, or the forecast's nearest to it."""
     leader = consensus.leader
-    if leader.source is SignalSource.LDM4TS_FORECAST:
+    if leader.source.is_forecast:
         return forecast.uncertainty_pct(leader.horizon_minutes)
     return forecast.uncertainty_pct(min(forecast.horizons, key=lambda minutes: abs(minutes - leader.horizon_minutes)))
 

@@ -9,8 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fxcast.data.windows import window_ends
 from fxcast.domain.calendar import new_york_offset
-from fxcast.domain.candle import FloatArray
+from fxcast.domain.candle import CandleSeries, FloatArray
 from fxcast.domain.forecaster import WindowBatch
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles
@@ -20,6 +21,7 @@ HOURS = 24
 _LEVELS = np.arange(1, 200) / 200.0
 # An hour's quantiles count as much as those of all hours together when this many windows fell into it.
 _PRIOR_WINDOWS = 100
+_MOST_WINDOWS = 60_000  # in memory, 4 kB each; neighbours show nearly the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,32 @@ class TimeOfDayWalk:
             own = np.quantile(of_hour, _LEVELS, axis=0).T if len(of_hour) else everywhen
             by_hour[hour] = share * own + (1.0 - share) * everywhen
         return cls(timeframe=windows.timeframe, horizons_minutes=horizons_minutes, sizes=by_hour, volatility_span_bars=span_bars)
+
+    @classmethod
+    def fit_series(cls, series: Sequence[CandleSeries], horizons_minutes: tuple[int, ...], *, span_bars: int = 120) -> Self:
+        """Learn the sizes of a training period from its candles, all symbols together.
+
+        Args:
+            series: One a symbol, of one timeframe; nothing after the training period.
+
+        Raises:
+            BadCandles: If they hold fewer windows, with their outcomes, than there are hours.
+        """
+        bars = np.array([series[0].timeframe.bars(minutes) for minutes in horizons_minutes])
+        ends = [window_ends(one, future_bars=int(bars[-1])) for one in series]
+        stride = -(-sum(map(len, ends)) // _MOST_WINDOWS) or 1
+        parts = [WindowBatch.ending_at(one, own[::stride]) for one, own in zip(series, ends, strict=True)]
+        moves = [
+            np.log(one.closes[own[::stride, None] + bars] / one.closes[own[::stride, None]])
+            for one, own in zip(series, ends, strict=True)
+        ]
+        windows = WindowBatch(
+            symbols=tuple(symbol for part in parts for symbol in part.symbols),
+            timeframe=series[0].timeframe,
+            candles=np.concatenate([part.candles for part in parts]),
+            open_times=np.concatenate([part.open_times for part in parts]),
+        )
+        return cls.fit(windows, np.concatenate(moves), horizons_minutes, span_bars=span_bars)
 
     def sample(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FloatArray:
         """Draw log moves, (windows, num_samples, horizons); see `Forecaster.sample`."""
