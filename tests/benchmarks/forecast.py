@@ -17,7 +17,7 @@ from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.data.packaged import read_packaged_sample
 from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.domain.forecaster import predict
+from fxcast.domain.forecaster import WindowBatch, predict
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE, decode, encode, load_autoencoder
 from fxcast.models.config import preset_config
 from fxcast.models.features import condition_features
@@ -49,12 +49,13 @@ def median_ms(work: Callable[[], object], repeats: int) -> float:
 def measure_parts(pipeline: LDM4TSPipeline, window: CandleSeries) -> dict[str, float]:
     """Return the milliseconds of each part of one forecast of `_SAMPLES` samples."""
     config = pipeline.config
-    candles, times = window.values[None], window.open_times.astype(np.int64)[None]
+    windows = WindowBatch.of(window)
+    candles = windows.candles
     encoder = TimeSeriesVisionEncoder(config.image_size)
     with torch.no_grad():
         images = encoder(torch.from_numpy(candles)).to(memory_format=torch.channels_last)
         past = encode(pipeline.vae, images)
-        features = condition_features(candles, times, config)
+        features = condition_features(windows, config)
         condition = pipeline.conditioner(features).repeat(_SAMPLES)
         repeated, noise = past.repeat_interleave(_SAMPLES, dim=0), seeded_noise(past.shape[1:], _SAMPLES, [0])
 
@@ -66,7 +67,7 @@ def measure_parts(pipeline: LDM4TSPipeline, window: CandleSeries) -> dict[str, f
         return {
             "vision": median_ms(lambda: encoder(torch.from_numpy(candles)), 20),
             "vae_encode": median_ms(lambda: encode(pipeline.vae, images), 20),
-            "conditioning": median_ms(lambda: pipeline.conditioner(condition_features(candles, times, config)), 20),
+            "conditioning": median_ms(lambda: pipeline.conditioner(condition_features(windows, config)), 20),
             "unet": median_ms(denoise, 10),
             "decode": median_ms(lambda: decode(pipeline.vae, latents), 10),
             "fusion": median_ms(lambda: pipeline.fusion(charts, latents), 20),
@@ -76,9 +77,8 @@ def measure_parts(pipeline: LDM4TSPipeline, window: CandleSeries) -> dict[str, f
 def sample_by_sample(pipeline: LDM4TSPipeline, window: CandleSeries) -> None:
     """Do the same forecast the plain way: one sample at a time, `_PLAIN_STEPS` steps each."""
     plain = dataclasses.replace(pipeline, config=pipeline.config.model_copy(update={"sampler_steps": _PLAIN_STEPS}))
-    candles, times = window.values[None], window.open_times.astype(np.int64)[None]
     for seed in range(_SAMPLES):
-        plain.sample_moves(candles, times, num_samples=1, seeds=[seed])
+        plain.sample_moves(WindowBatch.of(window), num_samples=1, seeds=[seed])
 
 
 def measure_http(folder: Path, window: CandleSeries) -> float:

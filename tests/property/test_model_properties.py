@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxcast.domain.candle import CandleSeries, candle_problem
+from fxcast.domain.forecaster import WindowBatch
 from fxcast.models.config import preset_config
 from fxcast.models.features import ConditionFeatures, condition_features
-from fxcast.models.path import path_from_closes
+from fxcast.models.path import moves_from_closes, path_from_moves
 from fxcast.models.text import SENTENCE_INDEX, describe_window
 from fxcast.training.charts import windows_of
 from tests.factories import make_series
@@ -32,7 +33,13 @@ def any_window(draw: st.DrawFn) -> CandleSeries:
 
 
 def features_of(values: np.ndarray, window: CandleSeries) -> ConditionFeatures:
-    return condition_features(values, np.stack([window.open_times.astype(np.int64)] * len(values)), CONFIG)
+    windows = WindowBatch(
+        symbols=(window.symbol,) * len(values),
+        timeframe=window.timeframe,
+        candles=values,
+        open_times=np.stack([window.open_times.astype(np.int64)] * len(values)),
+    )
+    return condition_features(windows, CONFIG)
 
 
 @settings(max_examples=200, deadline=None)
@@ -72,10 +79,10 @@ def test_mirroring_twice_is_the_identity(seed: int, volatility: float) -> None:
     windows = windows_of(make_series(bars=166, seed=seed, volatility=volatility, range_width=1e-5), CONFIG)
     mirrored = windows.mirrored()
     again = mirrored.mirrored()
-    assert np.allclose(again.candles, windows.candles, rtol=1e-12)
+    assert np.allclose(again.windows.candles, windows.windows.candles, rtol=1e-12)
     assert (again.paths == windows.paths).all()
-    assert (again.open_times == windows.open_times).all()
-    assert all(candle_problem(*(float(value) for value in candle)) is None for candle in mirrored.candles.reshape(-1, 5))
+    assert (again.windows.open_times == windows.windows.open_times).all()
+    assert all(candle_problem(*(float(value) for value in candle)) is None for candle in mirrored.windows.candles.reshape(-1, 5))
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,6 +90,6 @@ def test_mirroring_twice_is_the_identity(seed: int, volatility: float) -> None:
 def test_a_path_stays_within_one_of_zero(seed: int, volatility: float, future_volatility: float, timeframe: str) -> None:
     config = preset_config("tiny", timeframe)
     future = make_series(bars=config.future_bars, seed=seed, volatility=future_volatility).closes[None]
-    path = path_from_closes(np.array([1.1]), future, np.array([volatility]), config)
+    path = path_from_moves(moves_from_closes(np.array([1.1]), future, np.array([volatility]), config), config)
     assert path.shape == (1, 64)
     assert (np.abs(path) <= 1.0).all()

@@ -27,7 +27,7 @@ FILES = [
     "calibration.json",
     "card.md",
     "scheduler/scheduler_config.json",
-    *(f"{part}/{name}" for part in ("vae", "unet", "conditioner", "temporal_fusion") for name in ("config.json", WEIGHTS)),
+    *(f"{part}/{name}" for part in ("vae", "unet", "conditioner", "temporal_fusion", "width") for name in ("config.json", WEIGHTS)),
 ]
 
 
@@ -100,7 +100,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         check_folder(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("part", ["vae", "unet", "conditioner", "temporal_fusion"])
+@pytest.mark.parametrize("part", ["vae", "unet", "conditioner", "temporal_fusion", "width"])
 def test_truncated_weights_are_refused(folder: Path, part: str) -> None:
     weights = folder / part / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -195,7 +195,7 @@ def test_an_autoencoder_without_some_of_its_weights_is_refused(folder: Path) -> 
 
 def test_a_model_saved_twice_is_the_same(pipeline: LDM4TSPipeline, saved: Path, tmp_path: Path) -> None:
     save_pretrained(from_pretrained(saved), tmp_path / "again", card="# v1\n", fxcast_version="0.1.0")
-    for part in ("vae", "unet", "conditioner", "temporal_fusion"):
+    for part in ("vae", "unet", "conditioner", "temporal_fusion", "width"):
         first, second = load_file(saved / part / WEIGHTS), load_file(tmp_path / "again" / part / WEIGHTS)
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)

@@ -14,7 +14,7 @@ from fxcast.domain.timeframe import Timeframe
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.config import LDM4TSConfig, preset_config
 from fxcast.models.features import condition_features
-from fxcast.models.path import VOLATILITY_FLOOR, ewma_volatility, moves_at_horizons, path_bars, path_from_closes, prices_from_moves
+from fxcast.models.path import VOLATILITY_FLOOR, ewma_volatility, moves_at_horizons, moves_from_closes, path_bars, path_from_moves
 from fxcast.training.charts import windows_of
 from tests.factories import make_series
 
@@ -41,34 +41,33 @@ def test_prices_come_back_from_the_path_at_the_horizons(timeframe: str) -> None:
     config = preset_config("tiny", timeframe)
     future = np.stack([make_series(bars=config.future_bars, volatility=0.0004, seed=seed).closes for seed in range(5)])
     last = np.array([1.10, 1.11, 1.09, 1.10, 1.12])
-    moves = moves_at_horizons(
-        path_from_closes(last, future, np.full(5, 0.02), config), config
-    )  # so volatile that nothing is clipped
+    at_points = moves_from_closes(last, future, np.full(5, 0.02), config)  # so volatile that nothing is clipped
+    moves = moves_at_horizons(path_from_moves(at_points, config), config)
     for column, bars in enumerate(config.horizon_bars):
-        prices = [prices_from_moves(moves[row, column], float(last[row]), 0.02, bars) for row in range(5)]
-        assert np.allclose(prices, future[:, bars - 1], rtol=1e-12)
+        assert np.allclose(last * np.exp(moves[:, column] * 0.02 * np.sqrt(bars)), future[:, bars - 1], rtol=1e-12)
 
 
 def test_between_two_bars_the_log_price_is_taken_along_a_line() -> None:
     config = preset_config("tiny", "1m")
     future = np.exp(np.arange(1, config.future_bars + 1, dtype=np.float64) ** 2 * 1e-6)[None]
-    path = path_from_closes(np.ones(1), future, np.array([0.001]), config)
+    moves = moves_from_closes(np.ones(1), future, np.array([0.001]), config)
     at_third, at_fourth = 9e-6, 16e-6
     expected = (0.25 * at_third + 0.75 * at_fourth) / (0.001 * math.sqrt(3.75))
-    assert path[0, 0] * config.path_clip == pytest.approx(expected, rel=1e-9)
+    assert moves[0, 0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_move_of_one_volatility_times_root_bars_is_one_unit() -> None:
     config = preset_config("tiny", "1h")
     future = np.full((1, 64), math.exp(0.001 * math.sqrt(16)))
-    moves = moves_at_horizons(path_from_closes(np.ones(1), future, np.array([0.001]), config), config)
+    moves = moves_at_horizons(path_from_moves(moves_from_closes(np.ones(1), future, np.array([0.001]), config), config), config)
     assert moves[0, 1] == pytest.approx(1.0)
     assert moves[0, 0] == pytest.approx(2.0)
 
 
 def test_extreme_moves_are_clipped_at_four_units() -> None:
     config = preset_config("tiny", "1h")
-    path = path_from_closes(np.ones(2), np.stack([np.full(64, 2.0), np.full(64, 0.5)]), np.full(2, 0.001), config)
+    futures = np.stack([np.full(64, 2.0), np.full(64, 0.5)])
+    path = path_from_moves(moves_from_closes(np.ones(2), futures, np.full(2, 0.001), config), config)
     assert (path[0] == 1.0).all()
     assert (path[1] == -1.0).all()
     assert (moves_at_horizons(path, config)[0] == 4.0).all()
@@ -97,11 +96,12 @@ def test_nothing_of_the_future_enters_what_is_known_of_a_window() -> None:
     seen = windows_of(series, config)
     other = windows_of(with_other_future(series, 100), config)  # candle 99 is the last of the first window
     assert seen.volatility[0] == other.volatility[0]
-    assert (seen.candles[0] == other.candles[0]).all()
+    assert (seen.windows.candles[0] == other.windows.candles[0]).all()
     assert (seen.paths[0] != other.paths[0]).all()
+    first = np.array([0])
     for mine, changed in zip(
-        condition_features(seen.candles[:1], seen.open_times[:1], config),
-        condition_features(other.candles[:1], other.open_times[:1], config),
+        condition_features(seen.windows.take(first), config),
+        condition_features(other.windows.take(first), config),
         strict=True,
     ):
         assert mine.equal(changed)
@@ -112,8 +112,8 @@ def test_a_window_and_its_future_lie_next_to_each_other_inside_the_period() -> N
     series = make_series(bars=300)
     windows = windows_of(series, config, 20, 200)
     assert len(windows) == 180 - 100 - 64 + 1
-    assert (windows.candles[0] == series.values[20:120]).all()
-    assert (windows.open_times[0] == series.open_times[20:120].astype(np.int64)).all()
+    assert (windows.windows.candles[0] == series.values[20:120]).all()
+    assert (windows.windows.open_times[0] == series.open_times[20:120].astype(np.int64)).all()
     final = np.log(series.closes[199] / series.closes[135]) / (windows.volatility[-1] * 8.0 * 4.0)
     assert windows.paths[-1, -1] == pytest.approx(np.clip(final, -1, 1))
 

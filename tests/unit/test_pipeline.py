@@ -12,7 +12,7 @@ import torch
 from fxcast.data.windows import window_at
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.domain.forecaster import predict
+from fxcast.domain.forecaster import WindowBatch, predict
 from fxcast.errors import BadRequest
 from fxcast.models.pipeline import LDM4TSPipeline
 from tests.factories import make_series
@@ -43,10 +43,7 @@ def test_another_seed_gives_another_answer(pipeline: LDM4TSPipeline) -> None:
 
 def test_another_window_gives_other_moves(pipeline: LDM4TSPipeline) -> None:
     first, second = make_series(seed=1), make_series(seed=2)
-    moves = [
-        pipeline.sample_moves(window.values[None], window.open_times.astype(np.int64)[None], num_samples=2, seeds=[7])
-        for window in (first, second)
-    ]
+    moves = [pipeline.sample_moves(WindowBatch.of(window), num_samples=2, seeds=[7]) for window in (first, second)]
     assert not np.allclose(moves[0], moves[1], atol=1e-6)
 
 
@@ -73,10 +70,14 @@ def test_quantiles_are_ordered_and_samples_are_prices(pipeline: LDM4TSPipeline) 
 
 def test_samples_are_the_same_alone_or_in_a_batch(pipeline: LDM4TSPipeline) -> None:
     windows = [make_series(seed=seed, volatility=0.0005 * (seed + 1)) for seed in range(3)]
-    candles = np.stack([window.values for window in windows])
-    times = np.stack([window.open_times.astype(np.int64) for window in windows])
-    together = pipeline.sample_paths(candles, times, num_samples=3, seeds=[5, 6, 7])
-    alone = pipeline.sample_paths(candles[1:2], times[1:2], num_samples=3, seeds=[6])
+    batch = WindowBatch(
+        symbols=("EURUSD",) * 3,
+        timeframe=windows[0].timeframe,
+        candles=np.stack([window.values for window in windows]),
+        open_times=np.stack([window.open_times.astype(np.int64) for window in windows]),
+    )
+    together = pipeline.sample_paths(batch, num_samples=3, seeds=[5, 6, 7])
+    alone = pipeline.sample_paths(batch.take(np.array([1])), num_samples=3, seeds=[6])
     assert together.paths.shape == (3, 3, 64)
     assert together.charts.shape == (3, 3, 3, 32, 32)
     assert np.allclose(together.paths[1], alone.paths[0], atol=1e-4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from fxcast.domain.candle import FloatArray, candle_problem
+from fxcast.domain.forecaster import WindowBatch
 from fxcast.models.config import preset_config
 from fxcast.models.features import SPECTRUM_FEATURES, STATE_FEATURES, condition_features
 from fxcast.models.text import SENTENCE_INDEX, SENTENCES, describe, describe_window
@@ -64,7 +66,7 @@ def test_a_window_is_described_at_the_close_of_its_last_candle() -> None:
 
 def test_features_have_their_shapes_and_are_finite() -> None:
     windows = windows_of(make_series(bars=170, range_width=1e-4), CONFIG)
-    features = condition_features(windows.candles, windows.open_times, CONFIG)
+    features = condition_features(windows.windows, CONFIG)
     assert features.candles.shape == (7, 100, 5)
     assert features.spectrum.shape == (7, SPECTRUM_FEATURES)
     assert features.state.shape == (7, STATE_FEATURES)
@@ -74,7 +76,7 @@ def test_features_have_their_shapes_and_are_finite() -> None:
 
 def test_features_of_a_flat_window_are_finite() -> None:
     flat = make_series([1.25] * 100)
-    features = condition_features(flat.values[None], flat.open_times.astype(np.int64)[None], CONFIG)
+    features = condition_features(WindowBatch.of(flat), CONFIG)
     assert all(part.isfinite().all() for part in features)
 
 
@@ -83,7 +85,7 @@ def test_a_volume_that_never_changes_says_nothing(volume: float) -> None:
     window = make_series()
     values = window.values.copy()
     values[:, 4] = volume
-    features = condition_features(values[None], window.open_times.astype(np.int64)[None], CONFIG)
+    features = condition_features(WindowBatch.of(replace(window, values=values)), CONFIG)
     assert (features.candles[:, :, 4] == 0).all()
 
 
@@ -91,7 +93,7 @@ def test_a_volume_that_changes_is_told_in_its_own_deviations() -> None:
     window = make_series()
     values = window.values.copy()
     values[:, 4] = np.exp(np.random.default_rng(0).normal(5.0, 0.3, 100))
-    features = condition_features(values[None], window.open_times.astype(np.int64)[None], CONFIG)
+    features = condition_features(WindowBatch.of(replace(window, values=values)), CONFIG)
     assert features.candles[0, :, 4].mean() == pytest.approx(0.0, abs=1e-5)
     assert features.candles[0, :, 4].std() == pytest.approx(1.0, abs=0.01)
 
@@ -99,7 +101,7 @@ def test_a_volume_that_changes_is_told_in_its_own_deviations() -> None:
 def test_a_window_mirrored_is_a_sound_candle_series_that_falls_where_it_rose() -> None:
     windows = windows_of(make_series(bars=170, range_width=1e-4), CONFIG)
     mirrored = windows.mirrored()
-    assert all(candle_problem(*(float(value) for value in candle)) is None for candle in mirrored.candles.reshape(-1, 5))
-    moves, opposite = (np.diff(np.log(each.candles[:, :, 3]), axis=1) for each in (windows, mirrored))
+    assert all(candle_problem(*(float(value) for value in candle)) is None for candle in mirrored.windows.candles.reshape(-1, 5))
+    moves, opposite = (np.diff(np.log(each.windows.candles[:, :, 3]), axis=1) for each in (windows, mirrored))
     assert np.allclose(moves, -opposite)
     assert (mirrored.paths == -windows.paths).all()

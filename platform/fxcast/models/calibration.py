@@ -14,7 +14,7 @@ from fxcast.domain.candle import FloatArray
 
 
 class HorizonCalibration(Settings):
-    """calibrated = mean_weight · mean + width · (raw − mean), in standardised moves (volatility·√bars)."""
+    """calibrated = mean_weight · mean + width · (raw − mean), in units of the width network's width."""
 
     horizon_minutes: int
     mean_weight: float = Field(ge=0, le=1, description="share of the raw mean that has earned its place; 0 is a driftless walk")

@@ -33,11 +33,12 @@ class CandleConditioner(ModelMixin, ConfigMixin):
         width: Width of a token.
         text_width: Width of a sentence embedding.
         sentences: Number of sentences.
+        symbols: Number of pairs that it knows; any other is one more.
         patch_bars: Candles a token.
     """
 
     @register_to_config
-    def __init__(self, width: int, text_width: int, sentences: int, patch_bars: int) -> None:
+    def __init__(self, width: int, text_width: int, sentences: int, symbols: int, patch_bars: int) -> None:
         super().__init__()
         patches = CONTEXT_BARS // patch_bars
         self.patch_bars = patch_bars
@@ -46,6 +47,8 @@ class CandleConditioner(ModelMixin, ConfigMixin):
         self.spectrum = nn.Linear(SPECTRUM_FEATURES, width)
         self.state = nn.Sequential(nn.Linear(STATE_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
         self.text = nn.Linear(text_width, width)
+        self.symbol = nn.Embedding(symbols + 1, width)
+        nn.init.normal_(self.symbol.weight, std=0.02)
         self.register_buffer("sentence_embeddings", torch.zeros(sentences, text_width))
         self.mix = nn.TransformerEncoderLayer(
             width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
@@ -60,7 +63,7 @@ class CandleConditioner(ModelMixin, ConfigMixin):
                 self.candles(patches) + self.position,
                 self.spectrum(features.spectrum)[:, None],
                 self.text(self.sentence_embeddings[features.sentence])[:, None],
-                self.state(features.state)[:, None],
+                (self.state(features.state) + self.symbol(features.symbol))[:, None],
             ],
             dim=1,
         )  # (batch, patches + 3, width)

@@ -19,6 +19,7 @@ class LDM4TSConfig(Settings):
 
     preset: Preset = "tiny"
     timeframe: str = "1h"
+    symbols: tuple[str, ...] = Field(default=(), description="pairs it was trained on; any other is forecast as an unknown one")
     horizons_minutes: tuple[int, ...] = (240, 960, 3840)
     image_size: int = Field(default=32, description="S, pixels a side")
     path_points: int = Field(default=64, description="points of the future path; a square number, folded row by row")
@@ -40,6 +41,10 @@ class LDM4TSConfig(Settings):
             raise ValueError(f"image_size must be a multiple of {side}, found {self.image_size}")
         if CONTEXT_BARS % self.candle_patch_bars:
             raise ValueError(f"candle_patch_bars must divide {CONTEXT_BARS}, found {self.candle_patch_bars}")
+        if self.path_points & (self.path_points - 1):
+            raise ValueError(f"path_points must be a power of two, found {self.path_points}")
+        if len(set(self.symbols)) < len(self.symbols):
+            raise ValueError(f"symbols must differ, found {list(self.symbols)}")
         if list(self.horizons_minutes) != sorted(set(self.horizons_minutes)):
             raise ValueError(f"horizons_minutes must ascend, found {list(self.horizons_minutes)}")
         for minutes in self.horizons_minutes:
@@ -71,15 +76,16 @@ class LDM4TSConfig(Settings):
         return tuple(bars * self.path_points // self.future_bars - 1 for bars in self.horizon_bars)
 
 
-def preset_config(preset: Preset, timeframe: str) -> LDM4TSConfig:
-    """Return the configuration of a preset: 15, 60, 240 minutes on 1m candles; 4, 16, 64 bars on any other."""
+def preset_config(preset: Preset, timeframe: str, symbols: tuple[str, ...] = ()) -> LDM4TSConfig:
+    """Return the configuration of a preset for some pairs: 15, 60, 240 minutes on 1m candles; 4, 16, 64 bars on any other."""
     minutes = Timeframe(timeframe).minutes
     horizons = (15, 60, 240) if timeframe == "1m" else (4 * minutes, 16 * minutes, 64 * minutes)
     if preset == "tiny":
-        return LDM4TSConfig(preset=preset, timeframe=timeframe, horizons_minutes=horizons)
+        return LDM4TSConfig(preset=preset, timeframe=timeframe, symbols=symbols, horizons_minutes=horizons)
     return LDM4TSConfig(
         preset=preset,
         timeframe=timeframe,
+        symbols=symbols,
         horizons_minutes=horizons,
         image_size=224,
         unet_channels=(128, 256, 256),

@@ -12,24 +12,27 @@ from torch import Tensor
 
 from fxcast.domain.candle import FloatArray
 from fxcast.domain.forecast import CONTEXT_BARS
-from fxcast.domain.timeframe import Timeframe
+from fxcast.domain.forecaster import WindowBatch
 from fxcast.models.config import LDM4TSConfig
 from fxcast.models.path import ewma_volatility
+from fxcast.models.symbols import symbol_numbers
 from fxcast.models.text import SENTENCE_INDEX, describe
 
 CANDLE_FEATURES = 5
 SPECTRUM_FEATURES = 2 * (CONTEXT_BARS // 2 + 1)
-STATE_FEATURES = 12
+STATE_FEATURES = 13
 
 
 class ConditionFeatures(NamedTuple):
     """Inputs of the conditioner, from one window each: `candles` (batch, CONTEXT_BARS, CANDLE_FEATURES), `spectrum`
-    (batch, SPECTRUM_FEATURES), `state` (batch, STATE_FEATURES), `sentence` (batch,) int64 index into SENTENCES."""
+    (batch, SPECTRUM_FEATURES), `state` (batch, STATE_FEATURES), `sentence` (batch,) int64 index into SENTENCES, `symbol` (batch,)
+    int64 as `symbol_numbers` gives them."""
 
     candles: Tensor
     spectrum: Tensor
     state: Tensor
     sentence: Tensor
+    symbol: Tensor
 
     def take(self, positions: Tensor) -> ConditionFeatures:
         """Return some of the windows."""
@@ -40,13 +43,9 @@ class ConditionFeatures(NamedTuple):
         return ConditionFeatures(*(part.to(device) for part in self))
 
 
-def condition_features(candles: FloatArray, open_times: NDArray[np.int64], config: LDM4TSConfig) -> ConditionFeatures:
-    """Compute the conditioner's inputs.
-
-    Args:
-        candles: (batch, CONTEXT_BARS, 5), prices in quote currency.
-        open_times: (batch, CONTEXT_BARS), seconds since 1970 UTC.
-    """
+def condition_features(windows: WindowBatch, config: LDM4TSConfig) -> ConditionFeatures:
+    """Compute the conditioner's inputs; a batch is the number of windows."""
+    candles, closed_at = windows.candles, windows.closed_at
     open_, high, low, close = np.moveaxis(np.log(candles[:, :, :4]), 2, 0)  # each (batch, CONTEXT_BARS)
     volatility = ewma_volatility(candles[:, :, 3], config.volatility_span_bars)
     sigma = volatility[:, None]
@@ -65,18 +64,18 @@ def condition_features(candles: FloatArray, open_times: NDArray[np.int64], confi
     spectrum = np.concatenate(
         [np.log1p(np.abs(np.fft.rfft(series, axis=1))) for series in (returns, sizes - sizes.mean(axis=1, keepdims=True))], axis=1
     )  # (batch, SPECTRUM_FEATURES)
-    step_s = 60 * Timeframe(config.timeframe).minutes
-    closed_at = open_times[:, -1] + step_s
     recent = [np.sqrt((returns[:, -bars:] ** 2).mean(axis=1)) for bars in (5, 20, CONTEXT_BARS)]
-    state = np.concatenate([_clock(closed_at), np.log(np.stack(recent, axis=1) + 1e-3)], axis=1)  # (batch, STATE_FEATURES − 1)
+    state = np.concatenate([_clock(closed_at), np.log(np.stack(recent, axis=1) + 1e-3)], axis=1)  # (batch, STATE_FEATURES − 2)
     range_ratio = np.log(np.clip(((high - low) / sigma)[:, -20:].mean(axis=1), 1e-3, None))
-    state = np.concatenate([state, range_ratio[:, None]], axis=1)  # (batch, STATE_FEATURES)
+    length = np.full((len(windows), 1), np.log(windows.timeframe.minutes) / 4.0)
+    state = np.concatenate([state, range_ratio[:, None], length], axis=1)  # (batch, STATE_FEATURES)
     sentences = describe(candles[:, :, 3], closed_at, config.volatility_span_bars)
     return ConditionFeatures(
         candles=_float_tensor(by_candle),
         spectrum=_float_tensor(spectrum),
         state=_float_tensor(state),
         sentence=torch.tensor([SENTENCE_INDEX[sentence] for sentence in sentences], dtype=torch.int64),
+        symbol=symbol_numbers(windows.symbols, config.symbols),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -18,17 +19,27 @@ from fxcast.models.frozen import load_frozen
 from fxcast.models.index import ModelIndex, check_folder, read_json
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.temporal_fusion import TemporalFusion
+from fxcast.models.width import WidthNetwork
 
 
-def save_pretrained(pipeline: LDM4TSPipeline, folder: Path, *, card: str, fxcast_version: str) -> None:
-    """Write a model folder; weights as safetensors, everything else as JSON or text."""
+def save_pretrained(
+    pipeline: LDM4TSPipeline, folder: Path, *, card: str, fxcast_version: str, data_end: datetime | None = None
+) -> None:
+    """Write a model folder; weights as safetensors, everything else as JSON or text.
+
+    Args:
+        data_end: Where the candles of training and validation end, aware; what evaluates the model refuses earlier ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pipeline.vae.save_pretrained(folder / "vae", safe_serialization=True)
     pipeline.unet.save_pretrained(folder / "unet", safe_serialization=True)
     pipeline.conditioner.save_pretrained(folder / "conditioner", safe_serialization=True)
     pipeline.fusion.save_pretrained(folder / "temporal_fusion", safe_serialization=True)
+    pipeline.width.save_pretrained(folder / "width", safe_serialization=True)
     pipeline.scheduler.save_pretrained(folder / "scheduler")
-    index = ModelIndex(fxcast_version=fxcast_version, model_version=pipeline.model_version, config=pipeline.config)
+    index = ModelIndex(
+        fxcast_version=fxcast_version, model_version=pipeline.model_version, data_end=data_end, config=pipeline.config
+    )
     (folder / "calibration.json").write_text(pipeline.calibration.model_dump_json(indent=2) + "\n")
     (folder / "card.md").write_text(card)
     (folder / "model_index.json").write_text(index.model_dump_json(indent=2) + "\n")
@@ -51,6 +62,7 @@ def from_pretrained(folder: Path, *, preset: Preset | None = None, timeframe: st
         scheduler=_scheduler(folder),
         conditioner=_module(folder, "conditioner", CandleConditioner),
         fusion=_module(folder, "temporal_fusion", TemporalFusion),
+        width=_module(folder, "width", WidthNetwork),
         calibration=calibration,
         model_version=index.model_version,
     )

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from fxcast.config import Settings, explain
 from fxcast.errors import BadModelFolder
 from fxcast.models.config import LDM4TSConfig, Preset
 
-PARTS = ("vae", "unet", "conditioner", "temporal_fusion")
+PARTS = ("vae", "unet", "conditioner", "temporal_fusion", "width")
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _FILES = (
     "model_index.json",
@@ -30,6 +30,7 @@ class ModelIndex(Settings):
     pipeline: Literal["LDM4TSPipeline"] = "LDM4TSPipeline"
     fxcast_version: str
     model_version: str
+    data_end: AwareDatetime | None = Field(default=None, description="where the candles of training and validation end")
     config: LDM4TSConfig
 
 

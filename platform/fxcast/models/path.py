@@ -22,7 +22,8 @@ def ewma_volatility(closes: FloatArray, span_bars: int) -> FloatArray:
     """
     squares: FloatArray = np.diff(np.log(closes), axis=1) ** 2  # (batch, length − 1)
     weights = (1.0 - 2.0 / (span_bars + 1.0)) ** np.arange(squares.shape[1] - 1, -1, -1)
-    return np.maximum(np.sqrt(squares @ weights / weights.sum()), VOLATILITY_FLOOR)
+    # Not a matrix product: BLAS rounds otherwise alone than in a batch.
+    return np.maximum(np.sqrt((squares * weights).sum(axis=1) / weights.sum()), VOLATILITY_FLOOR)
 
 
 def path_bars(config: LDM4TSConfig) -> FloatArray:
@@ -30,8 +31,10 @@ def path_bars(config: LDM4TSConfig) -> FloatArray:
     return np.arange(1, config.path_points + 1, dtype=np.float64) * (config.future_bars / config.path_points)
 
 
-def path_from_closes(last_close: FloatArray, future_closes: FloatArray, volatility: FloatArray, config: LDM4TSConfig) -> FloatArray:
-    """Return the future in units of volatility·√bars, clipped and mapped to [−1, 1].
+def moves_from_closes(
+    last_close: FloatArray, future_closes: FloatArray, volatility: FloatArray, config: LDM4TSConfig
+) -> FloatArray:
+    """Return the future's moves from the last close at the points of the path, in units of volatility·√bars.
 
     Args:
         last_close: (batch,).
@@ -47,8 +50,12 @@ def path_from_closes(last_close: FloatArray, future_closes: FloatArray, volatili
     before = np.minimum(bars.astype(np.int64), config.future_bars - 1)
     share = bars - before
     at_points = moves[:, before] * (1.0 - share) + moves[:, before + 1] * share  # (batch, path_points)
-    path = at_points / (volatility[:, None] * np.sqrt(bars))
-    return np.clip(path, -config.path_clip, config.path_clip) / config.path_clip
+    return at_points / (volatility[:, None] * np.sqrt(bars))
+
+
+def path_from_moves(moves: FloatArray, config: LDM4TSConfig) -> FloatArray:
+    """Return standardised moves clipped and mapped to [−1, 1]; any shape."""
+    return np.clip(moves, -config.path_clip, config.path_clip) / config.path_clip
 
 
 def moves_at_horizons(paths: FloatArray, config: LDM4TSConfig) -> FloatArray:
@@ -61,8 +68,3 @@ def moves_at_horizons(paths: FloatArray, config: LDM4TSConfig) -> FloatArray:
         (..., horizons).
     """
     return paths[..., list(config.horizon_points)] * config.path_clip
-
-
-def prices_from_moves(moves: FloatArray, last_close: float, volatility: float, bars: int) -> FloatArray:
-    """Return prices of standardised moves at one horizon; any shape."""
-    return last_close * np.exp(moves * volatility * np.sqrt(bars))

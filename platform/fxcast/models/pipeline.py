@@ -11,7 +11,6 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fxcast.domain.candle import FloatArray
@@ -27,12 +26,14 @@ from fxcast.models.frozen import frozen
 from fxcast.models.path import ewma_volatility, moves_at_horizons
 from fxcast.models.sampler import sample_latents, seeded_noise
 from fxcast.models.temporal_fusion import TemporalFusion
+from fxcast.models.width import WidthNetwork, path_widths
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuturePaths:
-    """Raw samples of windows: `paths` (windows, samples, path_points) in [−1, 1] and their decoded `charts`
+    """Raw samples of windows: `paths` (windows, samples, path_points) in [−1, 1], in units of the
+    width network's width, and their decoded `charts`
     (windows, samples, 3, S, S), on the pipeline's device."""
 
     paths: FloatArray
@@ -53,6 +54,7 @@ class LDM4TSPipeline:
     scheduler: DPMSolverMultistepScheduler
     conditioner: CandleConditioner
     fusion: TemporalFusion
+    width: WidthNetwork
     calibration: Calibration
     model_version: str
 
@@ -68,6 +70,7 @@ class LDM4TSPipeline:
             width=config.condition_width,
             text_width=sentence_embeddings.shape[1],
             sentences=sentence_embeddings.shape[0],
+            symbols=len(config.symbols),
             patch_bars=config.candle_patch_bars,
         )
         conditioner.sentence_embeddings.copy_(sentence_embeddings)
@@ -84,6 +87,7 @@ class LDM4TSPipeline:
             scheduler=new_scheduler(config),
             conditioner=frozen(conditioner),
             fusion=frozen(fusion),
+            width=frozen(WidthNetwork(path_points=config.path_points, symbols=len(config.symbols))),
             calibration=no_calibration(config.horizons_minutes),
             model_version="untrained",
         )
@@ -103,24 +107,20 @@ class LDM4TSPipeline:
 
     def to(self, device: torch.device | str) -> Self:
         """Move the parts to a device, in place. Noise is drawn on the CPU, so a seed means the same everywhere."""
-        for part in (self.vae, self.unet, self.conditioner, self.fusion):
+        for part in (self.vae, self.unet, self.conditioner, self.fusion, self.width):
             nn.Module.to(part, device)
         return self
 
     @torch.no_grad()
-    def sample_paths(
-        self, candles: FloatArray, open_times: NDArray[np.int64], *, num_samples: int, seeds: Sequence[int]
-    ) -> FuturePaths:
+    def sample_paths(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FuturePaths:
         """Sample raw futures of many windows in one batch.
 
         Args:
-            candles: (windows, CONTEXT_BARS, 5).
-            open_times: (windows, CONTEXT_BARS), seconds since 1970 UTC.
             seeds: One for each window; a window's samples depend on its own seed and candles alone.
         """
-        images = TimeSeriesVisionEncoder(self.config.image_size)(torch.from_numpy(candles))  # (windows, 3, S, S)
+        images = TimeSeriesVisionEncoder(self.config.image_size)(torch.from_numpy(windows.candles))  # (windows, 3, S, S)
         past = encode(self.vae, images.to(self.device, memory_format=torch.channels_last))  # (windows, latent_channels, s, s)
-        condition = self.conditioner(condition_features(candles, open_times, self.config).to(self.device))
+        condition = self.conditioner(condition_features(windows, self.config).to(self.device))
         noise = seeded_noise(past.shape[1:], num_samples, seeds).to(self.device)  # (windows · samples, latent_channels, s, s)
         latents = sample_latents(
             self.unet,
@@ -133,19 +133,21 @@ class LDM4TSPipeline:
         charts = decode(self.vae, latents)  # (windows · samples, 3, S, S)
         paths = self.fusion(charts, latents).clamp(-1.0, 1.0)  # (windows · samples, path_points)
         return FuturePaths(
-            paths=paths.unflatten(0, (len(candles), num_samples)).cpu().numpy().astype(np.float64),
-            charts=charts.unflatten(0, (len(candles), num_samples)),
+            paths=paths.unflatten(0, (len(windows), num_samples)).cpu().numpy().astype(np.float64),
+            charts=charts.unflatten(0, (len(windows), num_samples)),
         )
 
-    def sample_moves(
-        self, candles: FloatArray, open_times: NDArray[np.int64], *, num_samples: int, seeds: Sequence[int]
-    ) -> FloatArray:
-        """Sample raw standardised moves at the horizons, (windows, samples, horizons); arguments as in `sample_paths`."""
-        return moves_at_horizons(self.sample_paths(candles, open_times, num_samples=num_samples, seeds=seeds).paths, self.config)
+    def sample_moves(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FloatArray:
+        """Sample raw moves at the horizons in units of the width network's width, (windows, samples, horizons)."""
+        return moves_at_horizons(self.sample_paths(windows, num_samples=num_samples, seeds=seeds).paths, self.config)
+
+    def horizon_widths(self, windows: WindowBatch) -> FloatArray:
+        """Return the width of the log move over each horizon as the width network has it, (windows, horizons)."""
+        volatility = ewma_volatility(windows.candles[:, :, 3], self.config.volatility_span_bars)  # (windows,)
+        widths = path_widths(self.width, windows, self.config)[:, list(self.config.horizon_points)]  # (windows, horizons)
+        return widths * volatility[:, None] * np.sqrt(np.array(self.config.horizon_bars, dtype=np.float64))
 
     def sample(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FloatArray:
         """Draw calibrated log moves, (windows, num_samples, horizons); see `Forecaster.sample`."""
-        raw = self.sample_moves(windows.candles, windows.open_times, num_samples=num_samples, seeds=seeds)
-        volatility = ewma_volatility(windows.candles[:, :, 3], self.config.volatility_span_bars)  # (windows,)
-        scale = volatility[:, None, None] * np.sqrt(np.array(self.config.horizon_bars, dtype=np.float64))
-        return self.calibration.apply(raw) * scale
+        raw = self.sample_moves(windows, num_samples=num_samples, seeds=seeds)
+        return self.calibration.apply(raw) * self.horizon_widths(windows)[:, None, :]
