@@ -190,7 +190,7 @@ def _draw(result: DemoResult, forecasts: tuple[ResolvedForecast, ...], ledger: S
     )
     ahead = int(np.searchsorted(result.series.close_times, window.close_times[-1])) + 1
     forecast_fan(result.folder / "forecast.png", window, prediction, outcome=result.series.slice(ahead, ahead + config.future_bars))
-    sampled = pipeline.sample_paths(window.values[None], window.open_times.astype(np.int64)[None], num_samples=1, seeds=[1])
+    sampled = pipeline.sample_paths(WindowBatch.of(window), num_samples=1, seeds=[1])
     chart = TimeSeriesVisionEncoder(config.image_size)(torch.from_numpy(window.values[None]))[0]
     channels(
         result.folder / "channels.png",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from rich.progress import TaskID
 
 from fxcast.adapters.storage.database import open_database
@@ -14,7 +15,8 @@ from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activa
 from fxcast.cluster.local import ray_session
 from fxcast.cluster.train_checkpoint import install_model
 from fxcast.cluster.train_driver import TrainOutcome, train_model
-from fxcast.cluster.train_plan import TrainPlan, plan_periods
+from fxcast.cluster.train_plan import WORKERS_PATTERN, TrainPlan, plan_periods
+from fxcast.cluster.train_storage import Stage
 from fxcast.config import JobSettings
 from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.timeframe import Timeframe
@@ -36,6 +38,11 @@ class TrainJob(JobSettings):
     symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="series to train on")
     timeframe: str = Field(default="1h", description="length of a candle")
     preset: Preset = Field(default="tiny", description="tiny (CPU) or paper (GPU)")
+    unet_channels: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="channels of the U-Net's levels; by default the preset's"
+    )
+    condition_width: int | None = Field(default=None, ge=4, multiple_of=4, description="of its conditions; by default the preset's")
+    sampler_steps: int | None = Field(default=None, ge=1, description="denoising steps of a forecast; by default the preset's")
     validation_share: float = Field(default=0.17, gt=0, lt=1, description="share of the candles for early stopping and calibration")
     test_share: float = Field(default=0.18, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
     until: AwareDatetime | None = Field(default=None, description="candles that open later do not exist for this run")
@@ -44,28 +51,55 @@ class TrainJob(JobSettings):
     )
     text_encoder: str | None = Field(default=None, description="folder or hub name; without it, the packaged MiniLM")
     training: TrainingConfig = TrainingConfig()
-    workers: int = Field(default=2, ge=1, description="Ray Train workers")
+    stage: Stage | Literal["all"] = Field(
+        default="all", description="do one stage alone: width, windows, denoiser, fusion or calibration; by default those not done"
+    )
+    again: bool = Field(default=False, description="do the stage, and those that follow from it, afresh")
+    workers: Annotated[str, BeforeValidator(str)] = Field(
+        default="2",
+        pattern=f"^{WORKERS_PATTERN}$",
+        description="Ray Train workers: a number, or MIN:MAX to take what the cluster has",
+    )
     use_gpu: bool = Field(default=False, description="one GPU a worker")
+    cpus_per_worker: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves for a worker")
+    resources_per_worker: dict[str, float] = Field(
+        default_factory=dict, description="other resources of a worker, as Ray names them"
+    )
+    threads_per_worker: int = Field(default=1, ge=1, description="torch threads of a worker")
+    max_failures: int = Field(default=2, ge=-1, description="times that workers may die before the run fails; -1 is no limit")
+    keep_checkpoints: int = Field(default=2, ge=1, description="checkpoints that are kept: the best ones, and always the last")
     models: Path = Field(
         default=Path("runs/models"), description="folder of the models; the new one is a sub-folder named as the run"
     )
-    storage_path: str | None = Field(default=None, description="where Ray Train keeps checkpoints; by default beside the models")
+    storage_path: str | None = Field(
+        default=None,
+        description="where windows, stages and checkpoints are kept, a folder or URI; by default beside the models",
+    )
     database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
 
 
 def train(settings: TrainJob) -> RegisteredModel:
-    """Plan the periods, train on the connected cluster, and register and activate the model.
+    """Plan the periods, do the stages that are not done on the connected cluster, and register and activate the model.
 
     Raises:
         BadCandles: If there are too few candles.
-        BadSetting: If a model of that name exists, or a run of that name with another plan.
+        BadSetting: If a model of that name exists, or a run of that name with another plan, or the stage asked for is not the last.
         BadSetup: If the database is not at the newest schema, or the packaged text encoder is not installed.
         BadModelFolder: If the autoencoder or the text encoder can't be loaded, or the autoencoder is not the preset's.
     """
+    model = do_stages(settings)
+    if model is None:
+        raise BadSetting(f"stage: found {settings.stage}, after which there is no model yet; allowed: all, calibration")
+    return model
+
+
+def do_stages(settings: TrainJob) -> RegisteredModel | None:
+    """Do what the settings ask for, as `train`; return the model, None if the stage asked for is not the last one."""
     database = open_database(settings.database_url)
     plan = plan_training(settings)
     folder = settings.models / plan.name
-    if folder.exists():
+    makes_model = settings.stage in ("all", "calibration")
+    if makes_model and folder.exists():
         raise BadSetting(f"name: a model named {plan.name} exists in {settings.models}; choose another name")
     with progress_bar() as progress:
         tasks: dict[str, TaskID] = {}
@@ -73,12 +107,15 @@ def train(settings: TrainJob) -> RegisteredModel:
 
         def show(stage: str, done: int, total: int) -> None:
             progress.update(waiting, completed=1)
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
+            if stage not in tasks:  # what an earlier run has done says nothing about the time left
+                tasks[stage] = progress.add_task(stage, total=total, completed=done)
             progress.update(tasks[stage], completed=done)
 
-        outcome = train_model(plan, show)
-    install_model(outcome.checkpoint, folder, preset=settings.preset, timeframe=settings.timeframe)
+        only = None if settings.stage == "all" else settings.stage
+        outcome = train_model(plan, show, stage=only, again=settings.again)
+    if not makes_model or outcome.model is None:
+        return None
+    install_model(outcome.model, folder, preset=settings.preset, timeframe=settings.timeframe)
     model = _registered(plan, outcome, folder)
     register_model(database, model)
     activate(database, model.version)
@@ -90,8 +127,13 @@ def plan_training(settings: TrainJob) -> TrainPlan:
 
     Raises:
         BadCandles: If the first symbol has too few candles to split.
+        BadSetting: If a symbol is named twice.
     """
-    config = preset_config(settings.preset, settings.timeframe)
+    if len(set(settings.symbols)) < len(settings.symbols):
+        raise BadSetting(f"symbols: found {', '.join(settings.symbols)}; allowed: each once")
+    sizes = ("unet_channels", "condition_width", "sampler_steps")
+    chosen = {name: value for name in sizes if (value := getattr(settings, name)) is not None}
+    config = preset_config(settings.preset, settings.timeframe, settings.symbols).model_copy(update=chosen)
     series = CandleStore(settings.store).read(settings.symbols[0], Timeframe(settings.timeframe), stop=settings.until)
     train_period, validation_period, _ = plan_periods(
         series, config, validation_share=settings.validation_share, test_share=settings.test_share
@@ -108,8 +150,13 @@ def plan_training(settings: TrainJob) -> TrainPlan:
         autoencoder=_absolute_if_folder(settings.autoencoder),
         text_encoder=None if settings.text_encoder is None else _absolute_if_folder(settings.text_encoder),
         storage_path=absolute_location(settings.storage_path or settings.models.absolute().parent / "train"),
-        workers=settings.workers,
+        workers=str(settings.workers),
         use_gpu=settings.use_gpu,
+        cpus_per_worker=settings.cpus_per_worker,
+        resources_per_worker=settings.resources_per_worker,
+        max_failures=settings.max_failures,
+        keep_checkpoints=settings.keep_checkpoints,
+        threads_per_worker=settings.threads_per_worker,
     )
 
 
@@ -132,6 +179,10 @@ def _registered(plan: TrainPlan, outcome: TrainOutcome, folder: Path) -> Registe
     )
 
 
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job."""
     return run(lambda: _report(TrainJob.parse(arguments)))
@@ -139,10 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def describe(model: RegisteredModel, training: TrainingConfig) -> list[str]:
     """Say in a few lines what came of a training, and whether time cut it short."""
-    names = ("step", "stopped_by", "best_loss", "seconds")
+    names = ("step", "stopped_by", "best_step", "validation_crps_skill", "validation_coverage_90", "seconds")
     lines = [
         f"model {model.version} in {model.folder}",
-        ", ".join(f"{name} {model.metrics[name]}" for name in names if name in model.metrics),
+        ", ".join(f"{name} {_short(model.metrics[name])}" for name in names if name in model.metrics),
     ]
     if model.metrics.get("stopped_by") == "time":
         lines.append(
@@ -153,12 +204,21 @@ def describe(model: RegisteredModel, training: TrainingConfig) -> list[str]:
 
 
 def _report(settings: TrainJob) -> int:
-    with ray_session(num_cpus=max(2, settings.workers)):
-        model = train(settings)
+    most = plan_workers(settings.workers)
+    with ray_session(num_cpus=max(2, most)):
+        model = do_stages(settings)
     console = new_console()
+    if model is None:
+        console.print(f"stage {settings.stage} of run {settings.name} is done; python -m jobs.train goes on with what follows")
+        return 0
     for line in describe(model, settings.training):
         console.print(line, markup=False)
     return 0
+
+
+def plan_workers(workers: str) -> int:
+    """Return how many workers there are at most."""
+    return int(str(workers).rpartition(":")[2])
 
 
 if __name__ == "__main__":

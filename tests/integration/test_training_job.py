@@ -2,102 +2,61 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import shutil
-import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
-from ray.util.state import list_actors
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.cluster.train_driver import TrainOutcome, train_model
 from fxcast.cluster.train_plan import TrainPlan
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import predict
-from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup
+from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, Unavailable
 from fxcast.models.folder import from_pretrained
-from fxcast.training.config import TrainingConfig
+from fxcast.models.index import check_folder
 from jobs.train import TrainJob, plan_training, train
-
-_SHORT = TrainingConfig(
-    steps=6,
-    batch_size=16,
-    evaluate_every_steps=3,
-    validation_windows=16,
-    fusion_steps=4,
-    calibration_windows=20,
-    calibration_samples=4,
-)
+from tests.integration.training_run import SHORT, Killer, make_job
 
 
 @pytest.fixture
 def job(store: Path, tmp_path: Path) -> TrainJob:
-    database_url = f"sqlite:///{tmp_path / 'registry.db'}"
-    migrate(database_url)
-    return TrainJob(
-        name="short", store=str(store), models=tmp_path / "models", database_url=database_url, training=_SHORT, workers=2
-    )
+    return make_job(store, tmp_path)
 
 
-class _Killer(threading.Thread):
-    """Kills one of this cluster's Ray Train workers with SIGKILL as soon as Ray can resume the run.
+def denoiser_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that fills with the denoiser's steps as the workers say them."""
+    steps: list[int] = []
 
-    A checkpoint on disk is not enough: Ray's controller looks at the workers every two seconds, and loses what it has not heard of.
-    """
+    def listening(plan: TrainPlan, progress: Callable[[str, int, int], None], **options: Any) -> TrainOutcome:
+        def both(stage: str, done: int, total: int) -> None:
+            if stage == "denoiser":
+                steps.append(done)
+            progress(stage, done, total)
 
-    def __init__(self, run: Path) -> None:
-        super().__init__(daemon=True)
-        self._run = run
-        self.pid: int | None = None
-        self.registered_step = 0
+        return train_model(plan, both, **options)
 
-    def run(self) -> None:
-        while not (step := _registered_step(self._run)):
-            time.sleep(0.02)  # between looks at what another process writes
-        self.registered_step = step
-        workers = cast("list[Any]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
-        pid = int(next(worker.pid for worker in workers if worker.pid))
-        os.kill(pid, signal.SIGKILL)
-        self.pid = pid
-
-
-def _registered_step(run: Path) -> int:
-    """Return the step of the last checkpoint that Ray's controller knows; 0 if there is none yet."""
-    try:
-        snapshot = json.loads((run / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # not there yet, or half written
-        return 0
-    latest = snapshot["latest_checkpoint_result"]
-    return 0 if latest is None else int(latest["metrics"]["step"])
+    monkeypatch.setattr("jobs.train.train_model", listening)
+    return steps
 
 
 def test_a_run_goes_on_after_a_worker_was_killed_and_ends_in_a_registered_active_model_that_forecasts(
     dashboard_url: str, job: TrainJob, series: CandleSeries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dashboard_url
-    longer = _SHORT.model_copy(update={"steps": 120, "evaluate_every_steps": 10, "patience": 100})
+    longer = SHORT.model_copy(
+        update={"steps": 120, "evaluate_every_steps": 60, "checkpoint_every_steps": 10, "patience": 100, "scored_windows": 20}
+    )
     job = job.model_copy(update={"training": longer})
-    steps: list[int] = []
-
-    def listening(plan: TrainPlan, progress: Callable[[str, int, int], None]) -> TrainOutcome:
-        def both(stage: str, done: int, total: int) -> None:
-            if stage == "denoiser":
-                steps.append(done)
-            progress(stage, done, total)
-
-        return train_model(plan, both)
-
-    monkeypatch.setattr("jobs.train.train_model", listening)
+    steps = denoiser_steps(monkeypatch)
     plan = plan_training(job)
-    killer = _Killer(Path(plan.storage_path) / plan.name)
+    run = Path(plan.storage_path) / plan.name
+    killer = Killer(run)
     killer.start()
     model = train(job)
 
@@ -111,16 +70,27 @@ def test_a_run_goes_on_after_a_worker_was_killed_and_ends_in_a_registered_active
     registered = active_model(open_database(job.database_url), "EURUSD", "1h")
     assert registered is not None
     assert registered.version == model.version == "short"
-    assert model.metrics["train_windows"] > 1700, "of every other window"
-    checkpoints = [path for path in (job.models.parent / "train" / "short").glob("checkpoint_*") if path.is_dir()]
+    assert 1700 < model.metrics["train_windows"] < 2100, "every other window"
+    assert model.metrics["validation_windows"] == 24
+    assert 0.5 < model.metrics["validation_crps_ratio"] < 2.0
+    assert 0.0 <= model.metrics["validation_coverage_90"] <= 1.0
+    assert model.metrics["seconds"] > 0
+    assert model.metrics["code_version"].startswith("0.")
+    checkpoints = [path for path in (run / "train").glob("checkpoint_*") if path.is_dir()]
     assert len(checkpoints) == 2, "the best and the last are kept"
+    curves = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert {event.step for event in curves.Scalars("denoiser/validation_crps_ratio")} == {60, 120}
+    assert all(math.isfinite(event.value) for event in curves.Scalars("denoiser/train_loss"))
     pipeline = from_pretrained(model.folder, preset="tiny", timeframe="1h")
     assert pipeline.calibration.windows == 20
+    assert check_folder(model.folder).data_end == registered.data_end, "so that an evaluation refuses what the model has seen"
     prediction = predict(pipeline, series.slice(5000, 5100), horizons_minutes=(240, 960, 3840), num_samples=5, seed=1)
     assert set(prediction.horizons) == {240, 960, 3840}
     card = (model.folder / "card.md").read_text()
     assert "EURUSD" in card
     assert registered.data_hash in card
+    assert model.metrics["code_version"] in card
+    assert "| validation_crps_ratio |" in card
     assert registered.data_end < registered.data_start.replace(month=10, day=30), "the test period is not part of the data"
     with pytest.raises(BadSetting, match="a model named short exists"):
         train(job)
@@ -131,6 +101,27 @@ def test_a_run_goes_on_after_a_worker_was_killed_and_ends_in_a_registered_active
         train(job.model_copy(update={"training": longer.model_copy(update={"seed": 1})}))
     assert train(job) == model
     assert {path: (model.folder / path).read_bytes() for path in weights} == weights
+
+
+def test_a_run_that_failed_goes_on_with_another_number_of_workers(
+    dashboard_url: str, job: TrainJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dashboard_url
+    longer = SHORT.model_copy(update={"steps": 60, "evaluate_every_steps": 60, "checkpoint_every_steps": 5})
+    job = job.model_copy(update={"training": longer, "max_failures": 0})
+    steps = denoiser_steps(monkeypatch)
+    plan = plan_training(job)
+    killer = Killer(Path(plan.storage_path) / plan.name)
+    killer.start()
+    with pytest.raises(Unavailable, match=r"a worker died once more .* the same command goes on from the last checkpoint"):
+        train(job)
+    died_after = max(steps)
+    assert 5 <= killer.registered_step <= died_after < 60
+    steps.clear()
+    model = train(job.model_copy(update={"workers": "1"}))
+    assert min(steps) > killer.registered_step
+    assert sorted(set(steps)) == list(range(min(steps), 61, 5))
+    assert model.metrics["step"] == 60
 
 
 def test_wrong_inputs_are_refused_before_any_worker_starts(job: TrainJob, tmp_path: Path) -> None:

@@ -12,16 +12,19 @@ import pytest
 import ray.train
 from pyarrow import fs
 
+from fxcast import __version__
 from fxcast.adapters.storage.registry import RegisteredModel
-from fxcast.cluster.train_checkpoint import IDENTITY_FILE, MODEL_FOLDER, install_model, refuse_another_run, write_identity
+from fxcast.cluster.train_card import code_version
+from fxcast.cluster.train_checkpoint import IDENTITY_FILE, MODEL_FOLDER, claim, install_model, refuse_another_run, write_identity
 from fxcast.cluster.train_driver import torch_config, train_model
+from fxcast.cluster.train_storage import RunStorage, StageResult
 from fxcast.data.store import CandleStore
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE, check_autoencoder, load_autoencoder, new_tiny_autoencoder, weights_hash
 from fxcast.models.config import preset_config
 from fxcast.models.folder import save_pretrained
 from fxcast.training.config import TrainingConfig
-from jobs.train import TrainJob, describe, plan_training
+from jobs.train import TrainJob, describe, main, plan_training
 from tests.factories import make_series
 from tests.model_factories import make_pipeline
 
@@ -77,17 +80,34 @@ def test_any_symbol_with_too_few_candles_is_refused_before_anything_starts(refus
 
 
 @pytest.mark.parametrize(
-    ("training", "what"),
+    ("workers", "what"),
     [
-        (TrainingConfig(validation_windows=2), r"at most 2, for that many training\.validation_windows"),
-        (TrainingConfig(window_stride_bars=300), "at most 2, for that many training windows, every 300 bars"),
+        ("3", r"found 3; allowed: at most 2, for that many windows of a batch \(training\.batch_size\) are shared out"),
+        ("1:3", "found 1:3; allowed: at most 2"),
+        ("2:1", "found 2:1; allowed: MIN:MAX with MIN up to MAX, as in 1:4"),
     ],
 )
-def test_more_workers_than_windows_are_refused_before_anything_starts(
-    refused: Callable[..., None], training: TrainingConfig, what: str
+def test_more_workers_than_windows_of_a_batch_are_refused_before_anything_starts(
+    refused: Callable[..., None], workers: str, what: str
 ) -> None:
-    with pytest.raises(BadSetting, match=f"workers: found 3; allowed: {what}"):
-        refused(training=training, workers=3)
+    with pytest.raises(BadSetting, match=f"workers: {what}"):
+        refused(training=TrainingConfig(batch_size=2), workers=workers)
+
+
+@pytest.mark.parametrize("workers", ["0", "two", "1:", "1-4"])
+def test_a_number_of_workers_is_a_number_or_a_range(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--workers", workers]) == 2
+    assert f"workers: found '{workers}'" in capsys.readouterr().err
+
+
+def test_a_symbol_named_twice_is_refused(refused: Callable[..., None]) -> None:
+    with pytest.raises(BadSetting, match="symbols: found EURUSD, EURUSD; allowed: each once"):
+        refused(symbols=("EURUSD", "EURUSD"))
+
+
+def test_a_stage_whose_forerunner_is_not_done_is_refused_before_anything_starts(job: TrainJob) -> None:
+    with pytest.raises(BadSetting, match="stage: found fusion, but width of run run is not done"):
+        train_model(plan_training(job), ignore, stage="fusion")
 
 
 def test_folders_of_a_plan_are_absolute_and_hub_names_stay(job: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +121,47 @@ def test_folders_of_a_plan_are_absolute_and_hub_names_stay(job: TrainJob, tmp_pa
     assert plan_training(job.model_copy(update={"storage_path": "s3://bucket/train"})).storage_path == "s3://bucket/train"
 
 
-def test_gpu_workers_keep_gloo_for_cpu_tensors() -> None:
-    assert torch_config(use_gpu=True).backend == "cpu:gloo,cuda:nccl"
-    assert torch_config(use_gpu=False).backend == "gloo"
+def test_workers_with_real_gpus_keep_gloo_for_cpu_tensors() -> None:
+    assert torch_config(has_cuda=True).backend == "cpu:gloo,cuda:nccl"
+    assert torch_config(has_cuda=False).backend == "gloo"
+
+
+def test_a_run_that_keeps_its_identity_in_its_folder_is_compared_before_it_has_a_checkpoint(tmp_path: Path) -> None:
+    claim(RunStorage.of(str(tmp_path), "run"), IDENTITY)
+    refuse_another_run(IDENTITY, storage_path=str(tmp_path), name="run")
+    with pytest.raises(BadSetting, match="workers was 2, is 3"):
+        refuse_another_run(IDENTITY | {"workers": 3}, storage_path=str(tmp_path), name="run")
+
+
+def test_a_stage_is_done_when_all_that_it_made_is_kept(tmp_path: Path) -> None:
+    storage = RunStorage.of(str(tmp_path / "train"), "run")
+    made = tmp_path / "made"
+    (made / "unet").mkdir(parents=True)
+    (made / "unet" / "weights").write_bytes(b"first")
+    result = StageResult(metrics={"step": 3, "best_loss": 0.5}, seconds=1.5, facts={"key": "ab"})
+    for stage in ("width", "denoiser", "fusion"):
+        assert storage.result(stage) is None
+        storage.finish(stage, result, made)
+        assert storage.result(stage) == result
+    with storage.made_by("denoiser").as_directory() as folder:
+        assert (Path(folder) / "unet" / "weights").read_bytes() == b"first"
+    (tmp_path / "train" / "run" / "train" / "checkpoint_1").mkdir(parents=True)
+    storage.forget("denoiser")
+    assert [storage.result(stage) is None for stage in ("width", "denoiser", "fusion")] == [False, True, True]
+    assert not (tmp_path / "train" / "run" / "train").exists(), "checkpoints on the way to it go too"
+
+
+def test_the_code_that_trains_is_named_by_version_and_commit(tmp_path: Path) -> None:
+    assert code_version(tmp_path) == __version__
+    git = tmp_path / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "packed-refs").write_text("# pack-refs\n0123456789abcdef refs/heads/main\n")
+    assert code_version(tmp_path) == f"{__version__}+0123456789ab"
+    (git / "refs" / "heads" / "main").write_text("fedcba98765432100000\n")
+    assert code_version(tmp_path) == f"{__version__}+fedcba987654"
+    (git / "HEAD").write_text("aaaabbbbccccdddd\n")
+    assert code_version(tmp_path) == f"{__version__}+aaaabbbbcccc"
 
 
 def checkpoint_of(run: Path, identity: dict[str, Any], name: str = "checkpoint_1") -> None:

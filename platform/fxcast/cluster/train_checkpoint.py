@@ -1,4 +1,4 @@
-"""What a run's checkpoints hold beside weights: of which plan and candles they are; and the way from the last one to a model."""
+"""Of which plan and candles a run is, and the way from what it made last to a model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
 import ray.train
 from pyarrow import fs
 
-from fxcast.errors import BadSetting
+from fxcast.cluster.train_storage import RunStorage
+from fxcast.errors import BadSetting, Unavailable
 from fxcast.models.config import Preset
 from fxcast.models.index import check_folder
 
-MODEL_FOLDER = "model"  # only the last checkpoint of a finished run has it
+MODEL_FOLDER = "model"  # only what the last stage of a run has made has it
 IDENTITY_FILE = "run.json"
 
 # JSON values that a resumed run must share with the one that was stopped.
@@ -27,6 +27,11 @@ RunIdentity = Mapping[str, Any]
 def write_identity(identity: RunIdentity, folder: Path) -> None:
     """Write what a checkpoint is of beside its weights."""
     (folder / IDENTITY_FILE).write_text(json.dumps(identity, indent=2) + "\n")
+
+
+def claim(storage: RunStorage, identity: RunIdentity) -> None:
+    """Say of which plan and candles a run is, before it makes anything."""
+    storage.write(f"{storage.root}/{IDENTITY_FILE}", (json.dumps(identity, indent=2) + "\n").encode())
 
 
 def is_final(folder: Path) -> bool:
@@ -57,10 +62,10 @@ def refuse_another_run(identity: RunIdentity, *, storage_path: str, name: str) -
 
 
 def install_model(checkpoint: ray.train.Checkpoint, folder: Path, *, preset: Preset, timeframe: str) -> None:
-    """Fetch the model of a run's last checkpoint, from wherever it is stored; the folder appears whole or not at all.
+    """Fetch the model of a run's last stage or checkpoint, from wherever it is; the folder appears whole or not at all.
 
     Raises:
-        BadModelFolder: If the checkpoint holds no complete model.
+        BadModelFolder: If there is no complete model.
         BadSetting: If the folder exists.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,17 +86,15 @@ def install_model(checkpoint: ray.train.Checkpoint, folder: Path, *, preset: Pre
 
 
 def _stored_identity(storage_path: str, name: str) -> RunIdentity | None:
-    """Return that of the run's newest checkpoint; all of one run have the same."""
+    """Return the run's; of a run that keeps it with its checkpoints that of the newest, for all of one run have the same."""
+    storage = RunStorage.of(storage_path, name)
     try:
-        filesystem, root = fs.FileSystem.from_uri(storage_path)  # as Ray Train resolves it
-        listing = filesystem.get_file_info(fs.FileSelector(f"{root.rstrip('/')}/{name}", allow_not_found=True))
+        listing = storage.filesystem.get_file_info(fs.FileSelector(storage.root, allow_not_found=True))
         folders = (info.path for info in listing if info.type == fs.FileType.Directory)
-        for folder in sorted(folders, reverse=True):  # their names hold the time
-            path = f"{folder}/{IDENTITY_FILE}"
-            if filesystem.get_file_info(path).type == fs.FileType.File:  # not so in one whose upload was cut short
-                with filesystem.open_input_file(path) as file:
-                    return cast("RunIdentity", json.loads(file.read()))
-    except (pa.ArrowException, OSError, ValueError) as error:
+        for folder in (storage.root, *sorted(folders, reverse=True)):  # the names of checkpoints hold the time
+            if storage.has(f"{folder}/{IDENTITY_FILE}"):  # not so in one whose upload was cut short
+                return cast("RunIdentity", json.loads(storage.read(f"{folder}/{IDENTITY_FILE}")))
+    except (OSError, ValueError, Unavailable) as error:
         raise BadSetting(f"storage_path {storage_path!r}: {error}") from error
     return None
 

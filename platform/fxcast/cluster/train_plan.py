@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -19,6 +20,9 @@ from fxcast.errors import BadCandles, BadSetting
 from fxcast.models.config import LDM4TSConfig
 from fxcast.training.config import TrainingConfig
 
+WORKERS_PATTERN = r"[1-9]\d*(:[1-9]\d*)?"  # 2, or 1:4
+Period = tuple[AwareDatetime, AwareDatetime]
+
 
 class TrainPlan(Settings):
     """All that a training run is made of; plain values, so that it travels to the workers."""
@@ -26,16 +30,52 @@ class TrainPlan(Settings):
     name: str = Field(description="name of the run and version of the model")
     store: str
     symbols: tuple[str, ...]
-    train: tuple[AwareDatetime, AwareDatetime] = Field(description="candles that open in [start, stop)")
-    validation: tuple[AwareDatetime, AwareDatetime]
+    train: Period = Field(description="candles that open in [start, stop)")
+    validation: Period
     model: LDM4TSConfig
     training: TrainingConfig
     autoencoder: str = Field(description="folder or hub name of the VAE")
     text_encoder: str | None = Field(default=None, description="folder or hub name; None takes the packaged MiniLM")
-    storage_path: str = Field(description="where Ray Train keeps checkpoints")
-    workers: int = Field(default=2, ge=1)
+    storage_path: str = Field(description="where the run keeps its stages and checkpoints")
+    workers: str = Field(default="2", pattern=f"^{WORKERS_PATTERN}$", description="N, or MIN:MAX")
     use_gpu: bool = False
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    resources_per_worker: dict[str, float] = Field(default_factory=dict, description="others that Ray shall reserve")
+    max_failures: int = Field(default=2, ge=-1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     threads_per_worker: int = Field(default=1, ge=1)
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        fewest, _, most = self.workers.partition(":")
+        return int(fewest), int(most or fewest)
+
+    @property
+    def series(self) -> tuple[tuple[str, Timeframe], ...]:
+        """Symbol and timeframe of every series, in a fixed order."""
+        return tuple((symbol, Timeframe(self.model.timeframe)) for symbol in self.symbols)
+
+    def read(self, symbol: str, timeframe: Timeframe) -> CandleSeries:
+        """Read the candles of one series in the training and validation periods."""
+        return CandleStore(self.store).read(symbol, timeframe, start=self.train[0], stop=self.validation[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFacts:
+    """What a run needs to know of one series before it reads it again.
+
+    Attributes:
+        train: Half-open range of positions of the training period's candles.
+        validation: The validation period's.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    candles: int
+    train: tuple[int, int]
+    validation: tuple[int, int]
+    digest: str
 
 
 def plan_periods(
@@ -52,14 +92,7 @@ def plan_periods(
     return times(periods.train), times(periods.validation), times(periods.test)
 
 
-def read_series(plan: TrainPlan) -> list[CandleSeries]:
-    """Read the candles of the plan's training and validation periods, symbol by symbol."""
-    store = CandleStore(plan.store)
-    timeframe = Timeframe(plan.model.timeframe)
-    return [store.read(symbol, timeframe, start=plan.train[0], stop=plan.validation[1]) for symbol in plan.symbols]
-
-
-def candles_hash(series: Sequence[CandleSeries]) -> str:
+def candles_hash(series: Iterable[CandleSeries]) -> str:
     """Return a SHA-256 of symbols, times and prices."""
     digest = hashlib.sha256()
     for one in series:
@@ -75,29 +108,52 @@ def positions_of(series: CandleSeries, period: tuple[datetime, datetime]) -> tup
     return start, stop
 
 
-def check_windows(plan: TrainPlan, series: Sequence[CandleSeries]) -> None:
-    """Check that every symbol has a window in both periods, and every worker one of its own.
+def survey(plan: TrainPlan) -> tuple[tuple[SeriesFacts, ...], str]:
+    """Read every series once, one at a time; return their facts, and a hash of all candles.
 
     Raises:
-        BadCandles: If a symbol has too few candles in a period.
-        BadSetting: If there are more workers than windows.
+        BadCandles: If a series is missing, or has no window with its outcome in a period.
     """
+    facts: list[SeriesFacts] = []
+
+    def reading() -> Iterator[CandleSeries]:
+        for symbol, timeframe in plan.series:
+            one = plan.read(symbol, timeframe)
+            _check_windows(plan, one)
+            facts.append(
+                SeriesFacts(
+                    symbol=symbol,
+                    timeframe=timeframe,
+                    candles=len(one),
+                    train=positions_of(one, plan.train),
+                    validation=positions_of(one, plan.validation),
+                    digest=candles_hash([one]),
+                )
+            )
+            yield one
+
+    digest = candles_hash(reading())
+    return tuple(facts), digest
+
+
+def _check_windows(plan: TrainPlan, series: CandleSeries) -> None:
     shortest = CONTEXT_BARS + plan.model.future_bars  # one window and its outcome
-    windows: list[int] = []
     for name, period in (("training", plan.train), ("validation", plan.validation)):
-        candles = [stop - start for start, stop in (positions_of(one, period) for one in series)]
-        for one, count in zip(series, candles, strict=True):
-            if count < shortest:
-                found = f"{count} of {one.symbol} in the {name} period, {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}"
-                raise BadCandles("candles", found, f"at least {shortest} of each symbol")
-        windows.append(sum(count - shortest + 1 for count in candles))
-    training = plan.training
-    shared = {
-        f"training windows, every {training.window_stride_bars} bars": -(-windows[0] // training.window_stride_bars),
-        "windows of the validation period": windows[1],
-        "training.validation_windows": training.validation_windows,
-        "training.calibration_windows": training.calibration_windows,
-    }
-    what, fewest = min(shared.items(), key=lambda item: item[1])
-    if fewest < plan.workers:
-        raise BadSetting(f"workers: found {plan.workers}; allowed: at most {fewest}, for that many {what} are shared out")
+        start, stop = positions_of(series, period)
+        if stop - start < shortest:
+            found = f"{stop - start} of {series.symbol} in the {name} period, {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}"
+            raise BadCandles("candles", found, f"at least {shortest} of each symbol")
+
+
+def check_workers(plan: TrainPlan) -> None:
+    """Check that every worker gets a window of each batch.
+
+    Raises:
+        BadSetting: If there may be more workers than windows in a batch, or fewer at most than at least.
+    """
+    fewest, most = plan.worker_range
+    if fewest > most:
+        raise BadSetting(f"workers: found {plan.workers}; allowed: MIN:MAX with MIN up to MAX, as in 1:4")
+    if most > plan.training.batch_size:
+        allowed = f"at most {plan.training.batch_size}, for that many windows of a batch (training.batch_size) are shared out"
+        raise BadSetting(f"workers: found {plan.workers}; allowed: {allowed}")

@@ -8,20 +8,16 @@ from typing import Any
 
 import ray.train
 
-from fxcast.cluster.train_checkpoint import is_final
-
 
 def train_worker(config: dict[str, Any]) -> None:
     """Run on each Ray Train worker.
 
     Args:
-        config: `plan` and `identity` as JSON types, `sentence_embeddings` as numpy, and the `queue` for progress.
+        config: `plan`, `identity`, `windows` (the key) and `stages` as JSON types, `storage` and `facts`, `sentence_embeddings` as
+            numpy, and the `queue` for progress.
     """
     saved = ray.train.get_checkpoint()
     with nullcontext() if saved is None else saved.as_directory() as folder:
-        resume_from = None if folder is None else Path(folder)
-        if resume_from is not None and is_final(resume_from):
-            return  # the run had finished: Ray returns its last checkpoint and the metrics stored with it
-        from fxcast.cluster.train_loop import fit
+        from fxcast.cluster.train_loop import run_stages
 
-        fit(config, resume_from)
+        run_stages(config, None if folder is None else Path(folder))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from fxcast.models.autoencoder import posterior, reconstruct
 from fxcast.models.config import LDM4TSConfig
 from fxcast.models.frozen import channels_last, frozen
 from fxcast.training.charts import WindowArrays, future_charts, past_charts
+from fxcast.training.workers import draws_of_step
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
 from fxcast.vision.segmentation import unfold
 
@@ -28,7 +31,11 @@ class AutoencoderTraining(Settings):
     learning_rate: float = Field(default=2e-3, gt=0)
     kl_weight: float = Field(default=1e-5, ge=0, description="weight of the Kullback–Leibler term")
     seg_weight: float = Field(default=4.0, gt=0, description="weight of the SEG channel, from which the path is read")
+    checkpoint_every_steps: int = Field(default=50, ge=1, description="steps that are lost at most when the job is killed")
     seed: int = 0
+
+
+CHECKPOINT_FILE = "autoencoder.pt"
 
 
 def fit_autoencoder(
@@ -37,17 +44,18 @@ def fit_autoencoder(
     config: LDM4TSConfig,
     training: AutoencoderTraining,
     report: Callable[[int, float], None],
+    checkpoints: Path | None = None,
 ) -> AutoencoderKL:
     """Fit the autoencoder on charts of contexts and futures, and set its latent scale.
 
     Args:
         report: Called after each step with its number (from 1) and the loss.
+        checkpoints: Folder to keep the last checkpoint in; if there is one, the fit goes on from it, and ends as if it had never
+            stopped. By default none is kept.
 
     Returns:
         The same autoencoder, frozen, its `scaling_factor` set so that latents of futures have unit standard deviation.
     """
-    torch.manual_seed(training.seed)
-    choose = np.random.default_rng(training.seed)
     encoder = TimeSeriesVisionEncoder(config.image_size)
     channels_last(vae.requires_grad_(requires_grad=True)).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=training.learning_rate, weight_decay=1e-4)
@@ -55,11 +63,14 @@ def fit_autoencoder(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / warm_up) * (0.51 + 0.49 * math.cos(math.pi * step / training.steps))
     )
+    parts = {"model": vae, "optimizer": optimizer, "schedule": schedule}
+    done = 0 if checkpoints is None else _load(checkpoints / CHECKPOINT_FILE, parts)
     weights = torch.tensor([training.seg_weight, 1.0, 1.0])[None, :, None, None]
-    for step in range(1, training.steps + 1):
+    for step in range(done + 1, training.steps + 1):
+        choose, draws = np.random.default_rng([training.seed, step]), draws_of_step(training.seed, step)
         charts = _draw_batch(encoder, windows, config, choose, training.batch_size)  # (batch, 3, S, S)
         latent = posterior(vae, charts)
-        error = (reconstruct(vae, latent.sample()) - charts).square()
+        error = (reconstruct(vae, latent.sample(draws)) - charts).square()
         loss = (error * weights).mean() / weights.mean() + training.kl_weight * latent.kl().mean() / charts[0].numel()
         optimizer.zero_grad()
         loss.backward()
@@ -67,11 +78,30 @@ def fit_autoencoder(
         optimizer.step()
         schedule.step()
         report(step, loss.item())
+        if checkpoints is not None and step % training.checkpoint_every_steps == 0:
+            _save(checkpoints / CHECKPOINT_FILE, parts, step)
     frozen(vae)
-    charts = future_charts(encoder, windows.take(choose.integers(len(windows), size=1024)), config)
+    chosen = np.random.default_rng(training.seed).integers(len(windows), size=1024)
+    charts = future_charts(encoder, windows.take(chosen), config)
     latents = torch.cat([posterior(vae, part).mode() for part in charts.split(128)])
     vae.register_to_config(scaling_factor=1.0 / latents.std().item())
     return vae
+
+
+def _save(path: Path, parts: Mapping[str, Any], step: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save({**{name: part.state_dict() for name, part in parts.items()}, "step": step}, temporary)
+    temporary.replace(path)  # there is always a whole one
+
+
+def _load(path: Path, parts: Mapping[str, Any]) -> int:
+    if not path.is_file():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return int(saved["step"])
 
 
 def _draw_batch(

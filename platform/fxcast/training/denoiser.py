@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -14,49 +16,107 @@ from torch import Tensor, nn
 
 from fxcast.models.denoiser import ConditionedDenoiser
 from fxcast.models.pipeline import LDM4TSPipeline
+from fxcast.models.symbols import forget_some
+from fxcast.training.callbacks import Callbacks
 from fxcast.training.config import TrainingConfig
 from fxcast.training.latents import LatentWindows
+from fxcast.training.precision import autocast, compiled, gradient_scaler
+from fxcast.training.stream import Deal, OpenStream
+from fxcast.training.validation import CRPS_RATIO, LOSS, ValidationSet, validate
+from fxcast.training.velocity import velocity
 from fxcast.training.workers import draws_of_step, mean_over_workers, world_size
 
 CHECKPOINT_FILE = "denoiser.pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Callbacks:
-    """How the loop speaks to what runs it.
+class DenoiserFit:
+    """What came of it.
 
     Attributes:
-        wrap: Prepares a module for distributed training.
-        progress: (stage, steps done, steps in all); called often.
-        checkpoint: (metrics, a function that writes a checkpoint into a folder); called equally often on every worker.
+        best_loss: Validation loss of the weights that were kept.
+        best_step: Their step.
+        steps: How many were done.
+        stopped_by: `steps`, `patience` or `time`.
+        scores: All that the validation at the best step measured.
     """
-
-    wrap: Callable[[nn.Module], nn.Module]
-    progress: Callable[[str, int, int], None]
-    checkpoint: Callable[[Mapping[str, float | str], Callable[[Path], None]], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenoiserFit:
-    """What came of it; `stopped_by` is `steps`, `patience` or `time`."""
 
     best_loss: float
     best_step: int
     steps: int
     stopped_by: str
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-def velocity(clean: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (noisy latents, v = √ᾱ·noise − √(1−ᾱ)·clean). Source: Salimans & Ho 2022, arXiv:2202.00512."""
-    alpha = alphas_cumprod[timesteps].sqrt()[:, None, None, None]
-    sigma = (1.0 - alphas_cumprod[timesteps]).sqrt()[:, None, None, None]
-    return alpha * clean + sigma * noise, alpha * noise - sigma * clean
+@dataclass(kw_only=True)
+class _Best:
+    """The weights to keep: those of the lowest CRPS ratio, or of the lowest loss where no window is scored."""
+
+    weights: dict[str, Tensor]
+    step: int = 0
+    score: float = math.inf
+    scores: dict[str, float] = field(default_factory=dict[str, float])
+    lowest_loss: float = math.inf
+    progress_step: int = 0  # of the last validation at which the score or the loss was the lowest so far
+
+    def consider(self, step: int, metrics: Mapping[str, float], module: nn.Module) -> None:
+        """Take over the module's weights if they are the best so far."""
+        score = metrics.get(CRPS_RATIO, metrics[LOSS])
+        if metrics[LOSS] < self.lowest_loss:
+            self.lowest_loss, self.progress_step = metrics[LOSS], step
+        if score < self.score:
+            self.score, self.step, self.scores, self.progress_step = score, step, dict(metrics), step
+            self.weights = {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class _Loop:
+    """Module, optimiser and all that a checkpoint must bring back."""
+
+    def __init__(self, pipeline: LDM4TSPipeline, training: TrainingConfig, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        self.module = ConditionedDenoiser(pipeline.conditioner, pipeline.unet)
+        self.module.requires_grad_(requires_grad=True).train()
+        self.device = pipeline.device
+        self.model = compiled(wrap(self.module), training, self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, training))
+        self.average = EMAModel(self.module.parameters(), decay=training.ema_decay)
+        self.scaler = gradient_scaler(training, self.device)
+        self.step = 0
+        self.best = _Best(weights={name: value.clone() for name, value in self.module.state_dict().items()})
+        self.started = time.monotonic()
+        self._parts: dict[str, Any] = {
+            "model": self.module,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "average": self.average,
+            "scaler": self.scaler,
+        }
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, also before it was stopped."""
+        return time.monotonic() - self.started
+
+    def save(self, folder: Path, deal: Deal) -> None:
+        content = {name: part.state_dict() for name, part in self._parts.items()}
+        content |= {"step": self.step, "best": vars(self.best), "deal": deal.to_json(), "seconds": self.seconds}
+        torch.save(content, folder / CHECKPOINT_FILE)
+
+    def load(self, folder: Path) -> Deal:
+        saved = torch.load(folder / CHECKPOINT_FILE, map_location=self.device, weights_only=True)
+        for name, part in self._parts.items():
+            part.load_state_dict(saved[name])
+        self.step, self.best = saved["step"], _Best(**saved["best"])
+        self.started = time.monotonic() - saved["seconds"]
+        return Deal.from_json(saved["deal"])
 
 
 def fit_denoiser(
     pipeline: LDM4TSPipeline,
-    train: LatentWindows,
-    validation: LatentWindows,
+    open_stream: OpenStream,
+    validation: ValidationSet,
     training: TrainingConfig,
     callbacks: Callbacks,
     resume_from: Path | None = None,
@@ -64,87 +124,95 @@ def fit_denoiser(
     """Fit the pipeline's conditioner and U-Net in place; they end with the best averaged weights.
 
     Args:
-        train: This worker's share of the windows.
-        validation: This worker's share of the validation windows.
-        resume_from: Folder of a checkpoint of the same run; it then ends as if it had never stopped.
+        open_stream: Opens this worker's stream of training windows.
+        resume_from: Folder of a checkpoint of the same run; with as many workers it then ends as if it had never stopped, with
+            more or fewer it goes on with the windows that come next.
     """
-    module = ConditionedDenoiser(pipeline.conditioner, pipeline.unet)
-    module.requires_grad_(requires_grad=True).train()
-    model = callbacks.wrap(module)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, training))
-    average = EMAModel(module.parameters(), decay=training.ema_decay)
+    loop = _Loop(pipeline, training, callbacks.wrap)
+    deal = None if resume_from is None else loop.load(resume_from)
+    stream = open_stream(deal, loop.step)
     alphas = pipeline.scheduler.alphas_cumprod.to(pipeline.device)
-    step, best_step, best_loss, seconds_before = 0, 0, math.inf, 0.0
-    best = {name: value.clone() for name, value in module.state_dict().items()}
-    if resume_from is not None:
-        saved = torch.load(resume_from / CHECKPOINT_FILE, map_location=pipeline.device, weights_only=True)
-        module.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        average.load_state_dict(saved["average"])
-        step, best_step, best_loss, best = saved["step"], saved["best_step"], saved["best_loss"], saved["best"]
-        seconds_before = saved["seconds"]
-    started = time.monotonic() - seconds_before
+    stopped_by, losses = "steps", list[Tensor]()
+    per_worker = max(1, training.batch_size // world_size())
+    try:
+        while loop.step < training.steps:
+            if loop.step - loop.best.progress_step >= training.patience * training.evaluate_every_steps:
+                stopped_by = "patience"
+                break
+            windows = stream.batch(loop.step).to(pipeline.device)
+            losses.append(_train(loop, windows, alphas, training))
+            callbacks.progress("denoiser", loop.step, training.steps)
+            is_last = loop.step == training.steps
+            validated: dict[str, float] = {}
+            if is_last or loop.step % training.evaluate_every_steps == 0:
+                validated = {"train_loss": mean_over_workers(float(torch.stack(losses).mean()))}
+                losses.clear()
+                validated |= _validated(loop, pipeline, validation, training, per_worker)
+                callbacks.log("denoiser", loop.step, {**validated, "learning_rate": float(loop.schedule.get_last_lr()[0])})
+            if validated or loop.step % training.checkpoint_every_steps == 0:
+                metrics = {"stage": "denoiser", **validated, "step": loop.step, "score": _score(loop.best)}
+                callbacks.checkpoint(metrics, lambda folder: loop.save(folder, stream.deal))
+            if validated and not is_last and mean_over_workers(loop.seconds) > training.max_seconds:
+                stopped_by = "time"
+                break
+    finally:
+        stream.close()
+    loop.module.load_state_dict(loop.best.weights)
+    loop.module.requires_grad_(requires_grad=False).eval()
+    scores = loop.best.scores
+    return DenoiserFit(
+        best_loss=scores.get(LOSS, math.inf), best_step=loop.best.step, steps=loop.step, stopped_by=stopped_by, scores=scores
+    )
 
-    def write(folder: Path) -> None:
-        torch.save(
-            {
-                "model": module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "average": average.state_dict(),
-                "step": step,
-                "best_step": best_step,
-                "best_loss": best_loss,
-                "best": best,
-                "seconds": time.monotonic() - started,
-            },
-            folder / CHECKPOINT_FILE,
-        )
 
-    stopped_by = "steps"
-    batch = max(1, training.batch_size // world_size())
-    losses: list[float] = []
-    while step < training.steps:
-        if step - best_step >= training.patience * training.evaluate_every_steps:
-            stopped_by = "patience"
-            break
-        draws = draws_of_step(training.seed, step)
-        chosen = train.take(torch.randint(len(train), (batch,), generator=draws))
-        timesteps = torch.randint(len(alphas), (batch,), generator=draws).to(pipeline.device)
-        noise = torch.randn(chosen.future.shape, generator=draws).to(pipeline.device)
-        noisy, target = velocity(chosen.future, noise, timesteps, alphas)
-        predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, chosen.past, chosen.features)
-        loss = (predicted - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), training.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        average.step(module.parameters())
-        step += 1
-        losses.append(loss.item())
-        callbacks.progress("denoiser", step, training.steps)
-        if step % training.evaluate_every_steps and step < training.steps:
-            continue
-        average.store(module.parameters())
-        average.copy_to(module.parameters())
-        validation_loss = mean_over_workers(_validation_loss(module, validation, alphas, batch))
-        if validation_loss < best_loss:
-            best_loss, best_step = validation_loss, step
-            best = {name: value.clone() for name, value in module.state_dict().items()}
-        average.restore(module.parameters())
-        train_loss = mean_over_workers(sum(losses) / len(losses))
-        losses.clear()
-        reached = {"step": step, "train_loss": train_loss, "validation_loss": validation_loss, "best_loss": best_loss}
-        callbacks.checkpoint({"stage": "denoiser", **reached}, write)
-        if step < training.steps and mean_over_workers(time.monotonic() - started) > training.max_seconds:
-            stopped_by = "time"
-            break
-    module.load_state_dict(best)
-    module.requires_grad_(requires_grad=False).eval()
-    return DenoiserFit(best_loss=best_loss, best_step=best_step, steps=step, stopped_by=stopped_by)
+def _train(loop: _Loop, windows: LatentWindows, alphas: Tensor, training: TrainingConfig) -> Tensor:
+    """Do one optimiser step; return its loss, still on the device."""
+    draws = draws_of_step(training.seed, loop.step)
+    timesteps = torch.randint(len(alphas), (len(windows),), generator=draws).to(loop.device)
+    noise = torch.randn(windows.future.shape, generator=draws).to(loop.device)
+    noisy, target = velocity(windows.future, noise, timesteps, alphas)
+    features = windows.features._replace(symbol=forget_some(windows.features.symbol, training.forgotten_symbols, draws))
+    mixed = autocast(training, loop.device)
+    total = torch.zeros((), device=loop.device)
+    batches = torch.arange(len(windows), device=loop.device).tensor_split(min(training.accumulate, len(windows)))
+    for number, rows in enumerate(batches, start=1):
+        with _synchronised(loop.model, is_last=number == len(batches)):
+            latents = noisy[rows].contiguous(memory_format=torch.channels_last)
+            with mixed():
+                predicted = loop.model(latents, timesteps[rows], windows.past[rows], features.take(rows))
+            loss = (predicted.float() - target[rows]).square().mean() * (len(rows) / len(windows))
+            loop.scaler.scale(loss).backward()
+        total += loss.detach()
+    loop.scaler.unscale_(loop.optimizer)
+    torch.nn.utils.clip_grad_norm_(loop.module.parameters(), training.gradient_clip)
+    loop.scaler.step(loop.optimizer)
+    loop.scaler.update()
+    loop.optimizer.zero_grad()
+    loop.schedule.step()
+    loop.average.step(loop.module.parameters())
+    loop.step += 1
+    return total
+
+
+def _synchronised(model: nn.Module, *, is_last: bool) -> AbstractContextManager[object]:
+    """Let the workers exchange gradients only at the last batch of a step."""
+    no_sync = getattr(model, "no_sync", nullcontext)  # DDP has it
+    return nullcontext() if is_last else cast("AbstractContextManager[object]", no_sync())
+
+
+def _validated(
+    loop: _Loop, pipeline: LDM4TSPipeline, validation: ValidationSet, training: TrainingConfig, batch: int
+) -> Mapping[str, float]:
+    loop.average.store(loop.module.parameters())
+    loop.average.copy_to(loop.module.parameters())
+    metrics = validate(pipeline, loop.module, validation, training, batch)
+    loop.best.consider(loop.step, metrics, loop.module)
+    loop.average.restore(loop.module.parameters())
+    return metrics
+
+
+def _score(best: _Best) -> float:
+    return best.score if math.isfinite(best.score) else 1e9  # Ray sorts checkpoints by it, and takes no infinity
 
 
 def _rate(step: int, training: TrainingConfig) -> float:
@@ -152,20 +220,3 @@ def _rate(step: int, training: TrainingConfig) -> float:
         return (step + 1) / (training.warm_up_steps + 1)
     done = (step - training.warm_up_steps) / max(1, training.steps - training.warm_up_steps)
     return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-
-
-@torch.no_grad()
-def _validation_loss(module: nn.Module, validation: LatentWindows, alphas: Tensor, batch: int) -> float:
-    """Return the loss with the same noise and timesteps at every validation."""
-    module.eval()
-    fixed = torch.Generator().manual_seed(0)
-    noise = torch.randn(validation.future.shape, generator=fixed).to(alphas.device)
-    timesteps = torch.randint(len(alphas), (len(validation),), generator=fixed).to(alphas.device)
-    total = 0.0
-    for positions in torch.arange(len(validation)).split(batch):
-        chosen = validation.take(positions)
-        noisy, target = velocity(chosen.future, noise[positions], timesteps[positions], alphas)
-        predicted = module(noisy.contiguous(memory_format=torch.channels_last), timesteps[positions], chosen.past, chosen.features)
-        total += float((predicted - target).square().mean()) * len(positions)
-    module.train()
-    return total / len(validation)

@@ -1,0 +1,73 @@
+"""A short training run, and something that kills its workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+from ray.util.state import list_actors
+
+from fxcast.adapters.storage.database import migrate
+from fxcast.training.config import TrainingConfig
+from jobs.train import TrainJob
+
+SHORT = TrainingConfig(
+    steps=6,
+    batch_size=16,
+    evaluate_every_steps=3,
+    checkpoint_every_steps=3,
+    validation_windows=24,
+    scored_windows=20,
+    scored_samples=4,
+    width_steps=20,
+    fusion_steps=4,
+    calibration_windows=20,
+    calibration_samples=4,
+)
+
+
+def make_job(store: Path, folder: Path) -> TrainJob:
+    """A run of two workers that writes everything below a folder."""
+    database_url = f"sqlite:///{folder / 'registry.db'}"
+    migrate(database_url)
+    return TrainJob(
+        name="short", store=str(store), models=folder / "models", database_url=database_url, training=SHORT, workers="2"
+    )
+
+
+class Killer(threading.Thread):
+    """Kills one of this cluster's Ray Train workers with SIGKILL as soon as Ray can resume the run.
+
+    A checkpoint on disk is not enough: Ray's controller looks at the workers every two seconds, and loses what it has not heard of.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(daemon=True)
+        self._run = run
+        self.pid: int | None = None
+        self.registered_step = 0
+
+    def run(self) -> None:
+        while not (step := registered_step(self._run)):
+            time.sleep(0.02)  # between looks at what another process writes
+        self.registered_step = step
+        workers = cast("list[Any]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
+        pid = int(next(worker.pid for worker in workers if worker.pid))
+        os.kill(pid, signal.SIGKILL)
+        self.pid = pid
+
+
+def registered_step(run: Path) -> int:
+    """Return the step of the last checkpoint that Ray's controller knows; 0 if there is none yet."""
+    try:
+        snapshot = json.loads((run / "train" / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):  # not there yet, or half written
+        return 0
+    latest = snapshot["latest_checkpoint_result"]
+    return 0 if latest is None else int(latest["metrics"]["step"])
