@@ -20,7 +20,6 @@ from fxcast.adapters.storage.predictions import resolve_outcomes
 from fxcast.adapters.storage.registry import RegisteredModel
 from fxcast.cluster.local import REPOSITORY, ray_session, require_free_port
 from fxcast.cluster.serve_driver import served
-from fxcast.cluster.train_plan import plan_periods
 from fxcast.config import JobSettings
 from fxcast.data.quality_table import render
 from fxcast.data.store import CandleStore
@@ -84,7 +83,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
         training=settings.training,
     )
     config = preset_config(train_job.preset, train_job.timeframe)
-    _, _, test = plan_periods(series, config, validation_share=train_job.validation_share, test_share=train_job.test_share)
+    _, _, test = train_job.periods(series, config)
     setup = ReplaySetup(
         account="demo",
         symbol=_SYMBOL,

@@ -27,6 +27,7 @@ from fxcast.domain.forecast import CONTEXT_BARS, MAX_SAMPLES
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
 from fxcast.evaluation.assess import Samples, Windows, assess, averages
+from fxcast.evaluation.online import ONLINE, calibrated_online
 from fxcast.evaluation.report import Evaluation, columns, rows, sentences, write_report
 from fxcast.evaluation.rolling import rolling_ends
 from fxcast.evaluation.strata import volatility_terciles
@@ -54,6 +55,9 @@ class EvaluateJob(JobSettings):
     horizons: tuple[int, ...] | None = Field(default=None, description="minutes; by default all that every forecaster knows")
     step_bars: int = Field(default=5, ge=1, description="candles from one forecast to the next")
     num_samples: int = Field(default=50, ge=10, le=MAX_SAMPLES, description="Monte-Carlo samples of a forecast")
+    online: bool = Field(
+        default=False, description="calibrate the model's forecasts online, each by the outcomes known when it was made"
+    )
     spread_pips: float = Field(default=1.0, ge=0, description="a mean nearer to the price than this says no direction")
     forecasts: str = Field(default="runs/forecasts", description="where forecasts are kept, a folder or an object store")
     actors: int | None = Field(default=None, ge=1, description="forecasters at work at once; by default one a CPU, or GPU share")
@@ -134,10 +138,15 @@ def evaluate(
         return Samples(name=source.name, moves=moves, is_random_walk=source.name in plan.random_walks)
 
     model, *opponents = plan.sources
+
+    def of_model(position: int) -> Samples:
+        raw = samples(model, position)
+        return calibrated_online(plan.windows[position], raw) if settings.online else raw
+
     results = tuple(
         assess(
             one,
-            samples(model, position),
+            of_model(position),
             [samples(source, position) for source in opponents],
             spread_pips=settings.spread_pips,
         )
@@ -145,7 +154,7 @@ def evaluate(
     )
     candles = [one.series.slice(int(one.ends[0]) - CONTEXT_BARS + 1, len(one.series)) for one in plan.windows]
     evaluation = Evaluation(
-        model=model.name,
+        model=model.name + ONLINE if settings.online else model.name,
         opponents=tuple(source.name for source in opponents),
         timeframe=settings.timeframe,
         start=plan.start,

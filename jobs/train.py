@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from rich.progress import TaskID
 
 from fxcast.adapters.storage.database import open_database
@@ -15,37 +15,30 @@ from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activa
 from fxcast.cluster.local import ray_session
 from fxcast.cluster.train_checkpoint import install_model
 from fxcast.cluster.train_driver import TrainOutcome, train_model
-from fxcast.cluster.train_plan import WORKERS_PATTERN, TrainPlan, plan_periods
+from fxcast.cluster.train_plan import WORKERS_PATTERN, TrainPlan
 from fxcast.cluster.train_storage import Stage
-from fxcast.config import JobSettings
-from fxcast.data.store import CandleStore, absolute_location
-from fxcast.domain.timeframe import Timeframe
+from fxcast.data.store import absolute_location
 from fxcast.errors import BadSetting
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE
 from fxcast.models.config import Preset, preset_config
 from fxcast.terminal import new_console, progress_bar
 from fxcast.training.config import TrainingConfig
 from jobs.entry import run
+from jobs.periods import PeriodSettings
 
 
-class TrainJob(JobSettings):
+class TrainJob(PeriodSettings):
     """Train LDM4TS on candles of the store, with Ray Train; the same name again resumes a run that was stopped."""
 
     name: str | None = Field(
         default=None, description="name of the run and version of the model; by default preset, timeframe and time"
     )
-    store: str = Field(default="runs/store", description="root of the candle store")
-    symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="series to train on")
-    timeframe: str = Field(default="1h", description="length of a candle")
     preset: Preset = Field(default="tiny", description="tiny (CPU) or paper (GPU)")
     unet_channels: tuple[int, ...] | None = Field(
         default=None, min_length=1, description="channels of the U-Net's levels; by default the preset's"
     )
     condition_width: int | None = Field(default=None, ge=4, multiple_of=4, description="of its conditions; by default the preset's")
     sampler_steps: int | None = Field(default=None, ge=1, description="denoising steps of a forecast; by default the preset's")
-    validation_share: float = Field(default=0.17, gt=0, lt=1, description="share of the candles for early stopping and calibration")
-    test_share: float = Field(default=0.18, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
-    until: AwareDatetime | None = Field(default=None, description="candles that open later do not exist for this run")
     autoencoder: str = Field(
         default=str(SHIPPED_TINY_VAE), description="folder or hub name of the VAE; paper: stabilityai/sd-vae-ft-mse"
     )
@@ -134,10 +127,7 @@ def plan_training(settings: TrainJob) -> TrainPlan:
     sizes = ("unet_channels", "condition_width", "sampler_steps")
     chosen = {name: value for name in sizes if (value := getattr(settings, name)) is not None}
     config = preset_config(settings.preset, settings.timeframe, settings.symbols).model_copy(update=chosen)
-    series = CandleStore(settings.store).read(settings.symbols[0], Timeframe(settings.timeframe), stop=settings.until)
-    train_period, validation_period, _ = plan_periods(
-        series, config, validation_share=settings.validation_share, test_share=settings.test_share
-    )
+    train_period, validation_period, _ = settings.periods(settings.first_series(), config)
     name = settings.name or f"ldm4ts-{settings.preset}-{settings.timeframe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return TrainPlan(
         name=name,

@@ -9,15 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from rich.progress import TaskID
 
 from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activate, register_model
 from fxcast.cluster.local import ray_session
-from fxcast.cluster.train_plan import candles_hash, plan_periods
+from fxcast.cluster.train_plan import candles_hash
 from fxcast.cluster.train_sssd import SSSDPlan, install_sssd, train_sssd
-from fxcast.config import JobSettings, Settings
+from fxcast.config import Settings
 from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
@@ -31,6 +31,7 @@ from fxcast.models.config import preset_config
 from fxcast.terminal import new_console, progress_bar
 from fxcast.training.config import TrainingConfig
 from jobs.entry import run
+from jobs.periods import PeriodSettings
 
 Kind = Literal["random-walk", "time-of-day", "garch", "sssd"]
 _PIPELINES: Mapping[Kind, OpponentPipeline] = {
@@ -52,7 +53,7 @@ class SSSDOptions(Settings):
     calibrate: bool = Field(default=True, description="fit the calibration of LDM4TS on its samples too; without it, they stay raw")
 
 
-class TrainOpponentJob(JobSettings):
+class TrainOpponentJob(PeriodSettings):
     """Fit an opponent on the training period that LDM4TS gets for the same options, and register it.
 
     A random walk is fitted to nothing, time of day and GARCH to the training period. SSSD is trained with Ray Train, and the same
@@ -61,12 +62,6 @@ class TrainOpponentJob(JobSettings):
 
     kind: Kind = Field(description="random-walk (EWMA), time-of-day, garch or sssd")
     name: str | None = Field(default=None, description="version of the model; by default kind, timeframe and time")
-    store: str = Field(default="runs/store", description="root of the candle store")
-    symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="series to fit")
-    timeframe: str = Field(default="1h", description="length of a candle")
-    validation_share: float = Field(default=0.17, gt=0, lt=1, description="share of the candles that LDM4TS validates on")
-    test_share: float = Field(default=0.18, gt=0, lt=1, description="share of the candles, the newest, that training never sees")
-    until: AwareDatetime | None = Field(default=None, description="candles that open later do not exist for this run")
     use_validation: bool = Field(
         default=False, description="time-of-day and garch: fit on the validation period too, which LDM4TS calibrates on"
     )
@@ -112,8 +107,7 @@ def train_opponent(settings: TrainOpponentJob) -> RegisteredModel:
 
 def _periods(settings: TrainOpponentJob) -> Periods:
     config = preset_config("tiny", settings.timeframe)  # horizons, and with them the purge, are the same in every preset
-    series = CandleStore(settings.store).read(settings.symbols[0], Timeframe(settings.timeframe), stop=settings.until)
-    train, validation, _ = plan_periods(series, config, validation_share=settings.validation_share, test_share=settings.test_share)
+    train, validation, _ = settings.periods(settings.first_series(), config)
     return Periods(train=train, validation=validation)
 
 

@@ -280,5 +280,5 @@ def test_a_missing_sample_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 def test_a_forecast_is_not_made_of_candles_from_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "EURUSD.csv"
     path.write_text("\n".join([HEADER, hour(8), f"2099-03-06 09:00,{SOUND}"]), encoding="utf-8")
-    assert forecast_from(["--source", str(path), "--timeframe", "1h", "--at", "2099-03-07T00:00:00Z"]) == 2
+    assert forecast_from(["--csv", str(path), "--timeframe", "1h", "--at", "2099-03-07T00:00:00Z"]) == 2
     assert "refused line 3: time in the future" in capsys.readouterr().err

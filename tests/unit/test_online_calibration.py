@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fxcast.domain.candle import FloatArray
 from fxcast.domain.forecaster import WindowBatch, predict
 from fxcast.domain.timeframe import Timeframe
+from fxcast.evaluation.assess import Samples, Windows
+from fxcast.evaluation.online import calibrated_online
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.online_calibration import OnlineCalibrated, OnlineCalibration, calibrated_in_turn
 from tests.factories import make_series
@@ -35,7 +39,7 @@ def monthly_coverage(samples: FloatArray, outcomes: FloatArray) -> FloatArray:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_month_is_covered_though_volatility_doubles_half_way(horizon_bars: int, seed: int) -> None:
     samples, outcomes = doubling_market(horizon_bars, months=12, seed=seed)
-    coverage = monthly_coverage(calibrated_in_turn(samples, outcomes, overlap=horizon_bars), outcomes)
+    coverage = monthly_coverage(calibrated_in_turn(samples, outcomes, np.arange(len(samples)) + horizon_bars), outcomes)
     assert ((coverage >= 0.87) & (coverage <= 0.93)).all(), coverage
     assert monthly_coverage(samples, outcomes)[6:].max() < 0.75, "without it, the second half is not"
 
@@ -44,7 +48,7 @@ def test_a_forecast_is_calibrated_by_outcomes_that_were_known_when_it_was_made()
     samples, outcomes = doubling_market(4, months=1, seed=3)
     changed = outcomes.copy()
     changed[200:] *= 50.0
-    first, second = (calibrated_in_turn(samples, each, overlap=4) for each in (outcomes, changed))
+    first, second = (calibrated_in_turn(samples, each, np.arange(len(samples)) + 4) for each in (outcomes, changed))
     assert (first[:204] == second[:204]).all(), "the outcome of forecast 200 is known when 204 is made"
     assert (first[204] != second[204]).any()
 
@@ -78,3 +82,27 @@ def test_a_calibrated_forecaster_is_wider_about_the_same_mean() -> None:
     assert predict(wide, make_series(), horizons_minutes=(960,), num_samples=9, seed=1).model_version == "random-walk"
     with pytest.raises(ValueError, match="the forecaster of"):
         OnlineCalibrated(forecaster=walk, calibration=OnlineCalibration.fresh((240,)))
+
+
+@pytest.mark.parametrize("known_from", [[0, 2, 3], [1, 1, 3], [2, 1, 3]])
+def test_an_outcome_known_before_its_forecast_or_out_of_order_is_refused(known_from: list[int]) -> None:
+    with pytest.raises(ValueError, match="becomes known after its forecast"):
+        calibrated_in_turn(np.ones((3, 5)), np.ones(3), np.array(known_from))
+
+
+def test_an_evaluated_forecaster_is_calibrated_by_outcomes_that_its_windows_had_seen() -> None:
+    series = make_series(bars=600, seed=4)
+    ends = np.concatenate([np.arange(100, 300, 5), np.arange(320, 590, 5)])  # with a hole
+    windows = Windows(series=series, ends=ends, horizons_minutes=(240, 960), step_bars=5, terciles=None)
+    narrow = np.random.default_rng(0).normal(size=(len(ends), 20, 2)).astype(np.float32) * np.float32(2e-4)
+    online = calibrated_online(windows, Samples(name="m", moves=narrow))
+    assert online.name == "m+online"
+    assert (online.moves[-5:].std(axis=1) > 1.2 * narrow[-5:].std(axis=1)).all(), "it widens"
+    for position in (1, 20, 60):
+        for index, bars in enumerate((4, 16)):
+            changed = series.values.copy()
+            changed[ends[position] + 1 :] *= np.linspace(1.5, 9.0, len(changed) - ends[position] - 1)[:, None]  # all outside
+            other = calibrated_online(replace(windows, series=replace(series, values=changed)), Samples(name="m", moves=narrow))
+            assert (other.moves[: position + 1, :, index] == online.moves[: position + 1, :, index]).all()
+            later = int(np.searchsorted(ends, ends[position] + bars))
+            assert (other.moves[later + 3 :, :, index] != online.moves[later + 3 :, :, index]).any()

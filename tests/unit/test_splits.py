@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fxcast.data.splits import split_in_time
+from fxcast.data.splits import Periods, split_at, split_in_time
 from fxcast.data.windows import window_ends
-from fxcast.domain.candle import CandleSeries
+from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import CONTEXT_BARS
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles
+from fxcast.errors import BadCandles, BadSetting
 
 PURGE = 64
 
@@ -62,3 +62,26 @@ def test_a_period_of_exactly_one_window_is_long_enough() -> None:
     needed = CONTEXT_BARS + PURGE
     periods = split_in_time(hourly(1000), validation_share=needed / 1000, test_share=needed / 1000, purge_bars=PURGE)
     assert periods.test[1] - periods.test[0] == needed
+
+
+def test_moments_split_as_shares_do() -> None:
+    series = hourly(2000)
+    by_share = split_in_time(series, validation_share=0.15, test_share=0.2, purge_bars=PURGE)
+    moments = [to_datetime(series.open_times[period[0]]) for period in (by_share.validation, by_share.test)]
+    assert split_at(series, validation_from=moments[0], test_from=moments[1], purge_bars=PURGE) == by_share
+
+
+def test_candles_may_end_where_testing_begins() -> None:
+    series = hourly(1000)
+    begins = to_datetime(series.open_times[700])
+    periods = split_at(series, validation_from=begins, test_from=to_datetime(series.close_times[-1]), purge_bars=PURGE)
+    assert periods == Periods(train=(0, 700 - PURGE), validation=(700, 1000 - PURGE), test=(1000, 1000))
+
+
+def test_moments_out_of_order_and_periods_too_short_are_refused() -> None:
+    series = hourly(1000)
+    early, late = to_datetime(series.open_times[100]), to_datetime(series.open_times[900])
+    with pytest.raises(BadSetting, match="validation_from: found 2017-04-12T12:00:00\\+00:00; allowed: before test_from, 2017-03-10"):
+        split_at(series, validation_from=late, test_from=early, purge_bars=PURGE)
+    with pytest.raises(BadCandles, match="in the train period of 1000"):
+        split_at(series, validation_from=early, test_from=late, purge_bars=PURGE)

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import AwareDatetime, Field
 
 from fxcast.config import Settings
-from fxcast.data.splits import split_in_time
+from fxcast.data.splits import split_at, split_in_time
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS
@@ -79,15 +79,39 @@ class SeriesFacts:
 
 
 def plan_periods(
-    series: CandleSeries, config: LDM4TSConfig, *, validation_share: float, test_share: float
+    series: CandleSeries,
+    config: LDM4TSConfig,
+    *,
+    validation_share: float,
+    test_share: float,
+    validation_from: datetime | None = None,
+    test_from: datetime | None = None,
 ) -> tuple[tuple[datetime, datetime], tuple[datetime, datetime], tuple[datetime, datetime]]:
-    """Return train, validation and test as half-open ranges of open times, purged by the longest horizon."""
-    periods = split_in_time(series, validation_share=validation_share, test_share=test_share, purge_bars=config.future_bars)
+    """Return train, validation and test as half-open ranges of open times, purged by the longest horizon.
+
+    Args:
+        series: Of the main timeframe.
+        config: Whose longest horizon is purged.
+        validation_share: Of the candles; with `test_share` it counts where the two moments are not given.
+        test_share: Of the candles.
+        validation_from: Where validation begins.
+        test_from: Where testing begins; candles may end there.
+    """
+    if validation_from is not None and test_from is not None:
+        periods = split_at(series, validation_from=validation_from, test_from=test_from, purge_bars=config.future_bars)
+    elif validation_from is None and test_from is None:
+        periods = split_in_time(series, validation_share=validation_share, test_share=test_share, purge_bars=config.future_bars)
+    else:
+        given, missing = ("validation_from", "test_from") if test_from is None else ("test_from", "validation_from")
+        raise BadSetting(f"{missing}: found none with {given}; allowed: both moments, or neither")
     end = to_datetime(series.close_times[-1])
+
+    def moment(position: int) -> datetime:
+        return end if position == len(series) else to_datetime(series.open_times[position])
 
     def times(period: tuple[int, int]) -> tuple[datetime, datetime]:
         start, stop = period
-        return to_datetime(series.open_times[start]), end if stop == len(series) else to_datetime(series.open_times[stop])
+        return moment(start), moment(stop)
 
     return times(periods.train), times(periods.validation), times(periods.test)
 

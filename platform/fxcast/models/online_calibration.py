@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from fxcast.config import Settings
@@ -86,25 +87,33 @@ class OnlineCalibrated:
         return self.calibration.apply(self.forecaster.sample(windows, num_samples=num_samples, seeds=seeds))
 
 
-def calibrated_in_turn(moves: FloatArray, outcomes: FloatArray, *, overlap: int, rate: float = 0.08) -> FloatArray:
+def calibrated_in_turn(
+    moves: FloatArray, outcomes: FloatArray, known_from: NDArray[np.int64], *, rate: float = 0.08
+) -> FloatArray:
     """Calibrate forecasts of one horizon as they would have been while serving: each by the outcomes known when it was made.
 
     Args:
         moves: Samples of log moves, (n, samples), in the order in which the forecasts were made.
         outcomes: Log moves that came, (n,).
-        overlap: Forecasts made from one until its outcome is known, itself included; 1 or more.
+        known_from: Position of the first forecast that is made when an outcome is known, ascending, (n,).
         rate: As `OnlineCalibration.rate`.
 
     Returns:
         (n, samples).
+
+    Raises:
+        ValueError: If an outcome is said to be known before or when its own forecast is made, or out of order.
     """
+    if (known_from <= np.arange(len(moves))).any() or (np.diff(known_from) < 0).any():
+        raise ValueError("an outcome becomes known after its forecast is made, and in the order of the forecasts")
     calibration = OnlineCalibration.fresh((1,), rate=rate)
     calibrated = np.empty_like(moves)
     inside = np.empty(len(moves), dtype=np.bool_)
+    told = 0
     for position, samples in enumerate(moves):
-        known = position - overlap
-        if known >= 0:
-            calibration = calibration.learned(1, inside=bool(inside[known]))
+        while known_from[told] <= position:  # never its own, so `told` stays below `position`
+            calibration = calibration.learned(1, inside=bool(inside[told]))
+            told += 1
         calibrated[position] = calibration.apply(samples[:, None])[:, 0]
         low, high = np.quantile(calibrated[position], (0.05, 0.95), method="weibull")
         inside[position] = low <= outcomes[position] <= high
