@@ -16,11 +16,14 @@ from fxcast.cluster.local import ray_session
 from fxcast.cluster.train_checkpoint import install_model
 from fxcast.cluster.train_driver import TrainOutcome, train_model
 from fxcast.cluster.train_plan import WORKERS_PATTERN, TrainPlan
+from fxcast.cluster.train_start import check_start
 from fxcast.cluster.train_storage import Stage
 from fxcast.data.store import absolute_location
 from fxcast.errors import BadSetting
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE
 from fxcast.models.config import Preset, preset_config
+from fxcast.models.index import check_folder
+from fxcast.models.shipped import shipped_model
 from fxcast.terminal import new_console, progress_bar
 from fxcast.training.config import TrainingConfig
 from jobs.entry import run
@@ -41,6 +44,11 @@ class TrainJob(PeriodSettings):
     sampler_steps: int | None = Field(default=None, ge=1, description="denoising steps of a forecast; by default the preset's")
     autoencoder: str = Field(
         default=str(SHIPPED_TINY_VAE), description="folder or hub name of the VAE; paper: stabilityai/sd-vae-ft-mse"
+    )
+    start_from: str | None = Field(
+        default=None,
+        description="model folder whose weights the run begins with, or shipped: the one that fxcast ships for the timeframe; "
+        "sizes and known pairs are that model's",
     )
     text_encoder: str | None = Field(default=None, description="folder or hub name; without it, the packaged MiniLM")
     training: TrainingConfig = TrainingConfig()
@@ -126,8 +134,17 @@ def plan_training(settings: TrainJob) -> TrainPlan:
         raise BadSetting(f"symbols: found {', '.join(settings.symbols)}; allowed: each once")
     sizes = ("unet_channels", "condition_width", "sampler_steps")
     chosen = {name: value for name in sizes if (value := getattr(settings, name)) is not None}
-    config = preset_config(settings.preset, settings.timeframe, settings.symbols).model_copy(update=chosen)
+    start = _start_of(settings)
+    if start is None:
+        config = preset_config(settings.preset, settings.timeframe, settings.symbols).model_copy(update=chosen)
+    else:
+        config = check_folder(start, preset=settings.preset, timeframe=settings.timeframe).config
+        differing = [f"{name} {value}" for name, value in chosen.items() if getattr(config, name) != value]
+        if differing:
+            raise BadSetting(f"start_from: {start} is of other sizes than {', '.join(differing)}; allowed: not to give them")
     train_period, validation_period, _ = settings.periods(settings.first_series(), config)
+    if start is not None:
+        check_start(start, validation_start=validation_period[0])
     name = settings.name or f"ldm4ts-{settings.preset}-{settings.timeframe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return TrainPlan(
         name=name,
@@ -138,6 +155,7 @@ def plan_training(settings: TrainJob) -> TrainPlan:
         model=config,
         training=settings.training,
         autoencoder=_absolute_if_folder(settings.autoencoder),
+        start_from=None if start is None else str(start),
         text_encoder=None if settings.text_encoder is None else _absolute_if_folder(settings.text_encoder),
         storage_path=absolute_location(settings.storage_path or settings.models.absolute().parent / "train"),
         workers=str(settings.workers),
@@ -148,6 +166,15 @@ def plan_training(settings: TrainJob) -> TrainPlan:
         keep_checkpoints=settings.keep_checkpoints,
         threads_per_worker=settings.threads_per_worker,
     )
+
+
+def _start_of(settings: TrainJob) -> Path | None:
+    if settings.start_from != "shipped":
+        return None if settings.start_from is None else Path(settings.start_from).absolute()
+    shipped = shipped_model(settings.timeframe)
+    if shipped is None:
+        raise BadSetting(f"start_from: none is shipped for {settings.timeframe}; allowed: a model folder")
+    return shipped
 
 
 def _absolute_if_folder(source: str) -> str:

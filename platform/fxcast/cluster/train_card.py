@@ -45,11 +45,13 @@ def model_card(plan: TrainPlan, metrics: Mapping[str, Any], seconds: Mapping[str
     )
     stages = "\n".join(f"| {stage} | {taken:,.0f} |" for stage, taken in seconds.items())
     horizons = ", ".join(map(str, plan.model.horizons_minutes))
+    began = "noise" if plan.start_from is None else f"the weights of {Path(plan.start_from).name}"
     return f"""# {plan.name}
 
 LDM4TS, preset `{plan.model.preset}`, {plan.model.timeframe} candles, horizons {horizons} minutes.
 
 - Symbols: {", ".join(plan.symbols)}
+- Began with {began}
 - Trained on candles from {plan.train[0]:%Y-%m-%d %H:%M} to {plan.train[1]:%Y-%m-%d %H:%M} UTC
 - Early stopping and calibration on {plan.validation[0]:%Y-%m-%d %H:%M} to {plan.validation[1]:%Y-%m-%d %H:%M} UTC
 - SHA-256 of the candles: `{data_hash}`

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty as LocalEmpty
 from typing import Any
 
@@ -19,9 +20,11 @@ from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError  # Ray publishes no other sign of a dead worker
 from ray.util.queue import Empty, Queue
 
+from fxcast.cluster.batch_forecast import folder_hash
 from fxcast.cluster.train_card import code_version
 from fxcast.cluster.train_checkpoint import RunIdentity, claim, refuse_another_run
 from fxcast.cluster.train_plan import SeriesFacts, TrainPlan, check_workers, survey
+from fxcast.cluster.train_start import check_same_autoencoder
 from fxcast.cluster.train_storage import STAGES, RunStorage, Stage, StageResult
 from fxcast.cluster.train_width import WIDTH_FOLDER, fit_width_stage
 from fxcast.cluster.train_worker import train_worker
@@ -36,7 +39,7 @@ from fxcast.models.width import WidthNetwork
 # What a run is made of besides these must be the same when it is resumed. The weights of the autoencoder and the candles are
 # compared instead of the places where they lie.
 _FREE_TO_CHANGE = {
-    *("name", "store", "storage_path", "autoencoder", "use_gpu", "threads_per_worker", "workers"),
+    *("name", "store", "storage_path", "autoencoder", "start_from", "use_gpu", "threads_per_worker", "workers"),
     *("cpus_per_worker", "resources_per_worker", "max_failures", "keep_checkpoints"),
 }
 _BY_WORKERS: tuple[Stage, ...] = ("denoiser", "fusion", "calibration")
@@ -90,6 +93,9 @@ def train_model(plan: TrainPlan, progress: Progress, *, stage: Stage | None = No
         "autoencoder_hash": weights_hash(vae),
         "candles_hash": data_hash,
     }
+    if plan.start_from is not None:
+        check_same_autoencoder(plan, identity["autoencoder_hash"])
+        identity = {**identity, "start_hash": folder_hash(Path(plan.start_from))}
     refuse_another_run(identity, storage_path=plan.storage_path, name=plan.name)
     run = _Run(plan=plan, facts=facts, storage=RunStorage.of(plan.storage_path, plan.name), identity=identity)
     if stage is not None:

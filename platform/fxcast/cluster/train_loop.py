@@ -22,6 +22,7 @@ from fxcast.cluster.train_checkpoint import MODEL_FOLDER, write_identity
 from fxcast.cluster.train_device import worker_device
 from fxcast.cluster.train_log import RunLog
 from fxcast.cluster.train_plan import SeriesFacts, TrainPlan
+from fxcast.cluster.train_start import begin
 from fxcast.cluster.train_storage import STAGES, RunStorage, Stage, StageResult, scratch
 from fxcast.cluster.train_width import WIDTH_FOLDER
 from fxcast.cluster.train_windows import chosen_windows
@@ -77,6 +78,7 @@ class _Worker:
         self._windows: WindowShards = windows
         embeddings = torch.from_numpy(config["sentence_embeddings"].copy())
         pipeline = LDM4TSPipeline.untrained(self._plan.model, load_autoencoder(self._plan.autoencoder), embeddings)
+        begin(self._plan, pipeline)
         self._load_what_is_done(pipeline)
         self._pipeline = pipeline.to(worker_device())
         self._log = None if rank() else stack.enter_context(RunLog(self._storage))
@@ -101,6 +103,7 @@ class _Worker:
                 training,
                 callbacks,
                 self._checkpoint(denoiser.CHECKPOINT_FILE),
+                is_trained=self._plan.start_from is not None,
             )
             metrics: dict[str, float | str] = {
                 "step": fitted.steps,

@@ -35,6 +35,9 @@ class TrainPlan(Settings):
     model: LDM4TSConfig
     training: TrainingConfig
     autoencoder: str = Field(description="folder or hub name of the VAE")
+    start_from: str | None = Field(
+        default=None, description="model folder whose weights the run begins with; None begins with noise"
+    )
     text_encoder: str | None = Field(default=None, description="folder or hub name; None takes the packaged MiniLM")
     storage_path: str = Field(description="where the run keeps its stages and checkpoints")
     workers: str = Field(default="2", pattern=f"^{WORKERS_PATTERN}$", description="N, or MIN:MAX")

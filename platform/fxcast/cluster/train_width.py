@@ -21,6 +21,7 @@ def fit_width_stage(plan: TrainPlan, facts: Sequence[SeriesFacts], storage: RunS
     """Fit the width network on one CPU, and keep it: it has some ten thousand weights."""
     import torch
 
+    from fxcast.cluster.train_start import begin
     from fxcast.cluster.train_windows import chosen_windows
     from fxcast.models.autoencoder import load_autoencoder
     from fxcast.models.pipeline import LDM4TSPipeline
@@ -33,6 +34,7 @@ def fit_width_stage(plan: TrainPlan, facts: Sequence[SeriesFacts], storage: RunS
     torch.set_num_threads(plan.threads_per_worker)
     torch.manual_seed(plan.training.seed)
     pipeline = LDM4TSPipeline.untrained(plan.model, load_autoencoder(plan.autoencoder), torch.zeros(len(SENTENCES), 1))
+    begin(plan, pipeline, ("width",))
     most, stride = plan.training.width_windows, plan.training.window_stride_bars
     train = join(list(chosen_windows(plan, facts, "train", most, stride=stride)))
     validation = join(list(chosen_windows(plan, facts, "validation", most)))
@@ -45,7 +47,7 @@ def fit_width_stage(plan: TrainPlan, facts: Sequence[SeriesFacts], storage: RunS
 
     with RunLog(storage) as log:
         callbacks = Callbacks(wrap=lambda module: module, progress=progress, checkpoint=checkpoint, log=log.write)
-        fit = fit_width(pipeline, train, validation, plan.training, callbacks)
+        fit = fit_width(pipeline, train, validation, plan.training, callbacks, is_trained=plan.start_from is not None)
     metrics = {"learned_width_step": fit.step, "learned_width_skill": fit.skill}
     with scratch() as folder:
         pipeline.width.save_pretrained(folder / WIDTH_FOLDER, safe_serialization=True)

@@ -87,9 +87,7 @@ class OnlineCalibrated:
         return self.calibration.apply(self.forecaster.sample(windows, num_samples=num_samples, seeds=seeds))
 
 
-def calibrated_in_turn(
-    moves: FloatArray, outcomes: FloatArray, known_from: NDArray[np.int64], *, rate: float = 0.08
-) -> FloatArray:
+def calibrated_in_turn(moves: FloatArray, outcomes: FloatArray, known_from: NDArray[np.int64], *, rate: float = 0.08) -> FloatArray:
     """Calibrate forecasts of one horizon as they would have been while serving: each by the outcomes known when it was made.
 
     Args:

@@ -120,6 +120,8 @@ def fit_denoiser(
     training: TrainingConfig,
     callbacks: Callbacks,
     resume_from: Path | None = None,
+    *,
+    is_trained: bool = False,
 ) -> DenoiserFit:
     """Fit the pipeline's conditioner and U-Net in place; they end with the best averaged weights.
 
@@ -127,6 +129,7 @@ def fit_denoiser(
         open_stream: Opens this worker's stream of training windows.
         resume_from: Folder of a checkpoint of the same run; with as many workers it then ends as if it had never stopped, with
             more or fewer it goes on with the windows that come next.
+        is_trained: The pipeline has learned already; it is validated before the first step too, and stays so if nothing is better.
     """
     loop = _Loop(pipeline, training, callbacks.wrap)
     deal = None if resume_from is None else loop.load(resume_from)
@@ -135,6 +138,8 @@ def fit_denoiser(
     stopped_by, losses = "steps", list[Tensor]()
     per_worker = max(1, training.batch_size // world_size())
     try:
+        if is_trained and loop.step == 0:
+            callbacks.log("denoiser", 0, _validated(loop, pipeline, validation, training, per_worker))
         while loop.step < training.steps:
             if loop.step - loop.best.progress_step >= training.patience * training.evaluate_every_steps:
                 stopped_by = "patience"

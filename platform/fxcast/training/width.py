@@ -29,7 +29,7 @@ _FREEDOM = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WidthFit:
-    """The step whose averaged weights were kept (0: the random walk's width), and its gain in validation CRPS over that width."""
+    """The step whose weights were kept (0: the first ones), and their gain in validation CRPS over the random walk's width."""
 
     step: int
     skill: float
@@ -47,7 +47,13 @@ class _Examples:
 
 
 def fit_width(
-    pipeline: LDM4TSPipeline, train: WindowArrays, validation: WindowArrays, training: TrainingConfig, callbacks: Callbacks
+    pipeline: LDM4TSPipeline,
+    train: WindowArrays,
+    validation: WindowArrays,
+    training: TrainingConfig,
+    callbacks: Callbacks,
+    *,
+    is_trained: bool = False,
 ) -> WidthFit:
     """Fit the pipeline's width network in place, with a Student-t likelihood; early stopping on the CRPS of validation.
 
@@ -56,29 +62,37 @@ def fit_width(
     Args:
         train: All training windows, moves in units of volatility·√bars.
         validation: All validation windows, likewise.
+        is_trained: The network has learned already: it goes on from there, in its own units.
     """
     fitted: tuple[dict[str, Tensor], WidthFit] | None = None
     if rank() == 0:
-        fitted = _fit(pipeline, train, validation, training, callbacks)
+        fitted = _fit(pipeline, train, validation, training, callbacks, is_trained=is_trained)
     state, fit = next(each for each in gather(fitted) if each is not None)
     pipeline.width.load_state_dict(state)
     return fit
 
 
 def _fit(
-    pipeline: LDM4TSPipeline, train: WindowArrays, validation: WindowArrays, training: TrainingConfig, callbacks: Callbacks
+    pipeline: LDM4TSPipeline,
+    train: WindowArrays,
+    validation: WindowArrays,
+    training: TrainingConfig,
+    callbacks: Callbacks,
+    *,
+    is_trained: bool,
 ) -> tuple[dict[str, Tensor], WidthFit]:
     network = copy.deepcopy(pipeline.width).cpu()
     seen, checked = (_examples(part, pipeline.config) for part in (train, validation))
     points = [2**knot - 1 for knot in range(int(math.log2(pipeline.config.path_points)) + 1)]
-    network.centre.copy_(seen.features.mean(dim=0))
-    network.scale.copy_(seen.features.std(dim=0).clamp_min(1e-3))
+    if not is_trained:
+        network.centre.copy_(seen.features.mean(dim=0))
+        network.scale.copy_(seen.features.std(dim=0).clamp_min(1e-3))
     network.requires_grad_(requires_grad=True)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=_PEAK_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=max(training.width_steps, 2))
-    walk = _crps(average, checked, points)  # untrained: zero log widths
-    best, best_step, best_state = walk, 0, copy.deepcopy(average.state_dict())
+    walk = _crps(None, checked, points)
+    best, best_step, best_state = _crps(average, checked, points), 0, copy.deepcopy(average.state_dict())
     with torch.random.fork_rng(devices=[]):  # dropout draws from the global numbers
         torch.manual_seed(training.seed)
         for step in range(1, training.width_steps + 1):
@@ -123,12 +137,15 @@ def _negative_log_likelihood(moves: Tensor, log_widths: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _crps(network: WidthNetwork, examples: _Examples, points: list[int]) -> float:
-    """Return the mean CRPS of normal laws of these widths, each times the constant that suits all windows best.
+def _crps(network: WidthNetwork | None, examples: _Examples, points: list[int]) -> float:
+    """Return the mean CRPS of normal laws of these widths (None: of the random walk's), each times the constant that suits best.
 
     Weighted by volatility, as a score in price is. The constant is calibration's business, not the network's.
     """
-    log_widths = network.eval()(examples.features, examples.symbols)[:, points]
+    if network is None:
+        log_widths = torch.zeros(len(examples), len(points))
+    else:
+        log_widths = network.eval()(examples.features, examples.symbols)[:, points]
     scores = [
         (_normal_crps(examples.moves[:, points], log_widths + math.log(factor)) * examples.weights[:, None]).mean(dim=0)
         for factor in np.arange(0.7, 1.41, 0.05)
