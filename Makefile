@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PIP := $(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean distclean
+.PHONY: help install demo test check bench weights clean distclean
 
 help:
 	@echo "make demo       train, serve and trade on real candles, on this machine; a few minutes, ends by itself"
@@ -46,6 +46,22 @@ bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.forecast
 	$(PYTHON) -m tests.benchmarks.market_data
 	$(PYTHON) -m tests.benchmarks.market_feed
+
+# Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about an hour on two cores.
+WEIGHTS := runs/weights
+WEIGHTS_FLAGS := --store $(WEIGHTS)/store --models $(WEIGHTS)/models --storage-path $(WEIGHTS)/train --database-url sqlite:///$(WEIGHTS)/fxcast.db
+INGEST = $(PYTHON) -m jobs.ingest --store $(WEIGHTS)/store
+weights: $(INSTALLED)
+	@test -n "$(DATA)" || { echo "say where the candles are: make weights DATA=folder (docs/results.md)" >&2; exit 2; }
+	$(PYTHON) -m jobs.migrate --database-url sqlite:///$(WEIGHTS)/fxcast.db
+	$(INGEST) --source $(DATA)/fx_1m/eurusd_mt5 --symbol EURUSD --zone Europe/Helsinki --side bid
+	$(INGEST) --source $(DATA)/fx_1h/lean_oanda_eurusd_hour_quotes.zip --symbol EURUSD
+	for pair in GBPUSD USDJPY AUDUSD USDCHF EURGBP; do \
+	  $(INGEST) --source $(DATA)/fx_1h/$${pair}_h1_2012-2018.csv.gz --zone 'Europe/Berlin until 2014-11-23, Europe/Helsinki' || exit; done
+	for timeframe in 1m 1h; do \
+	  $(PYTHON) -m jobs.train --config configs/weights_$$timeframe.yaml --name ldm4ts-tiny-$$timeframe $(WEIGHTS_FLAGS) || exit; \
+	  rm -rf platform/fxcast/models/weights/ldm4ts-tiny-$$timeframe; \
+	  cp -r $(WEIGHTS)/models/ldm4ts-tiny-$$timeframe platform/fxcast/models/weights/ || exit; done
 
 check: $(INSTALLED)
 	.venv/bin/ruff check .
