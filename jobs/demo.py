@@ -48,8 +48,8 @@ class DemoJob(JobSettings):
     folder: Path = Field(default=Path("runs/demo"), description="everything is written here; what an earlier demo left is removed")
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of the forecast service")
     training: TrainingConfig = Field(
-        default=TrainingConfig(steps=250, max_seconds=90.0),
-        description="how LDM4TS is trained; time is a safety net for slow machines",
+        default=TrainingConfig(steps=100, learning_rate=2e-4, warm_up_steps=20, width_steps=300, max_seconds=90.0),
+        description="how the shipped model is trained further; time is a safety net for slow machines",
     )
     trading: TradingConfig = Field(
         default=TradingConfig(ldm4ts_horizons=(240, 960, 3840), forecast_interval_bars=5), description="how the engine trades"
@@ -80,6 +80,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
         database_url=database_url,
         models=folder / "models",
         storage_path=str(folder / "train"),
+        start_from="shipped",
         training=settings.training,
     )
     config = preset_config(train_job.preset, train_job.timeframe)
@@ -97,7 +98,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
         market=PaperMarketConfig(candle_side=CandleSide.ASK),  # the sample's prices are asks
     )
     with ray_session(num_cpus=4) as dashboard_url:
-        console.rule("3. Training (Ray Train, 2 CPU workers)")
+        console.rule("3. Training of the shipped model on these candles (Ray Train, 2 CPU workers)")
         model = train(train_job)
         _describe(console, model)
 
