@@ -11,7 +11,7 @@ help:
 	@echo "make demo       train, serve and trade on real candles, on this machine; a few minutes, ends by itself"
 	@echo "make test       static checks, then every test"
 	@echo "make check      ruff, basedpyright and import-linter only"
-	@echo "make bench      times of forecasts, market data and the feed, written to runs/bench/"
+	@echo "make bench      times of forecasts, market data, the feed and training, written to runs/bench/"
 	@echo "make install    set up .venv (the others do it by themselves)"
 	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"
 	@echo "make distclean  the same, and .venv"
@@ -46,6 +46,7 @@ bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.forecast
 	$(PYTHON) -m tests.benchmarks.market_data
 	$(PYTHON) -m tests.benchmarks.market_feed
+	$(PYTHON) -m tests.benchmarks.training
 
 # Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about an hour on two cores.
 WEIGHTS := runs/weights

@@ -376,7 +376,7 @@ def _trade(settings: TradeJob, engine: TradeSettings, dashboard_url: str) -> Eng
     setup = replay_setup(engine, model_to_serve(engine).model_version)
     with served(
         settings.serve_config,
-        args={"model_folder": str(model_folder(engine))},
+        args={"model_folder": str(model_folder(engine)), "timeframe": engine.timeframe},
         port=settings.port,
         dashboard_url=dashboard_url,
         timeout_s=_SERVE_TIMEOUT_S,

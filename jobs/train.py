@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 from rich.progress import TaskID
 
 from fxcast.adapters.storage.database import open_database
@@ -18,10 +18,12 @@ from fxcast.cluster.train_driver import TrainOutcome, train_model
 from fxcast.cluster.train_plan import WORKERS_PATTERN, TrainPlan
 from fxcast.cluster.train_start import check_start
 from fxcast.cluster.train_storage import Stage
-from fxcast.data.store import absolute_location
+from fxcast.config import explain
+from fxcast.data.store import CandleStore, absolute_location
+from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE
-from fxcast.models.config import Preset, preset_config
+from fxcast.models.config import LDM4TSConfig, Preset, preset_config
 from fxcast.models.index import check_folder
 from fxcast.models.shipped import shipped_model
 from fxcast.terminal import new_console, progress_bar
@@ -35,6 +37,10 @@ class TrainJob(PeriodSettings):
 
     name: str | None = Field(
         default=None, description="name of the run and version of the model; by default preset, timeframe and time"
+    )
+    also_timeframes: tuple[str, ...] = Field(
+        default=(),
+        description="others that the same model learns from what lies before the validation period, as many candles ahead",
     )
     preset: Preset = Field(default="tiny", description="tiny (CPU) or paper (GPU)")
     unet_channels: tuple[int, ...] | None = Field(
@@ -128,17 +134,17 @@ def plan_training(settings: TrainJob) -> TrainPlan:
 
     Raises:
         BadCandles: If the first symbol has too few candles to split.
-        BadSetting: If a symbol is named twice.
+        BadSetting: If a symbol or a timeframe is named twice.
     """
     if len(set(settings.symbols)) < len(settings.symbols):
         raise BadSetting(f"symbols: found {', '.join(settings.symbols)}; allowed: each once")
     sizes = ("unet_channels", "condition_width", "sampler_steps")
     chosen = {name: value for name in sizes if (value := getattr(settings, name)) is not None}
     start = _start_of(settings)
+    config = _model_config(settings, start)
     if start is None:
-        config = preset_config(settings.preset, settings.timeframe, settings.symbols).model_copy(update=chosen)
+        config = config.model_copy(update=chosen)
     else:
-        config = check_folder(start, preset=settings.preset, timeframe=settings.timeframe).config
         differing = [f"{name} {value}" for name, value in chosen.items() if getattr(config, name) != value]
         if differing:
             raise BadSetting(f"start_from: {start} is of other sizes than {', '.join(differing)}; allowed: not to give them")
@@ -154,6 +160,7 @@ def plan_training(settings: TrainJob) -> TrainPlan:
         validation=validation_period,
         model=config,
         training=settings.training,
+        also_since=_also_since(settings),
         autoencoder=_absolute_if_folder(settings.autoencoder),
         start_from=None if start is None else str(start),
         text_encoder=None if settings.text_encoder is None else _absolute_if_folder(settings.text_encoder),
@@ -166,6 +173,26 @@ def plan_training(settings: TrainJob) -> TrainPlan:
         keep_checkpoints=settings.keep_checkpoints,
         threads_per_worker=settings.threads_per_worker,
     )
+
+
+def _model_config(settings: TrainJob, start: Path | None) -> LDM4TSConfig:
+    others = settings.also_timeframes
+    try:
+        if start is None:
+            return preset_config(settings.preset, settings.timeframe, settings.symbols, others)
+        config = check_folder(start, preset=settings.preset, timeframe=settings.timeframe).config
+        for name in others:  # the units of what it has learned are those of its timeframes
+            check_folder(start, timeframe=name)
+        return LDM4TSConfig.model_validate({**dict(config.at(settings.timeframe)), "also_timeframes": others})
+    except ValidationError as error:
+        raise BadSetting(explain(error, LDM4TSConfig)) from None
+
+
+def _also_since(settings: TrainJob) -> datetime | None:
+    """Return where the first of the other timeframes' candles opens; a series that is missing is refused later, by name."""
+    store = CandleStore(settings.store)
+    spans = [store.span(symbol, Timeframe(name)) for name in settings.also_timeframes for symbol in settings.symbols]
+    return min((span[0] for span in spans if span is not None), default=None)
 
 
 def _start_of(settings: TrainJob) -> Path | None:
@@ -182,6 +209,7 @@ def _absolute_if_folder(source: str) -> str:
 
 
 def _registered(plan: TrainPlan, outcome: TrainOutcome, folder: Path) -> RegisteredModel:
+    """Return what the registry keeps of the model: under its main timeframe alone, whatever others it knows."""
     return RegisteredModel(
         version=plan.name,
         preset=plan.model.preset,
@@ -190,7 +218,7 @@ def _registered(plan: TrainPlan, outcome: TrainOutcome, folder: Path) -> Registe
         folder=folder.absolute(),
         config=plan.model_dump(mode="json"),
         data_hash=outcome.data_hash,
-        data_start=plan.train[0],
+        data_start=plan.data_start,
         data_end=plan.validation[1],
         metrics={name: value for name, value in outcome.metrics.items() if isinstance(value, str | int | float)},
     )

@@ -15,8 +15,9 @@ from rich.progress import TaskID
 from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.registry import ANY_SYMBOL, RegisteredModel, activate, register_model
 from fxcast.cluster.local import ray_session
+from fxcast.cluster.train_checkpoint import install_model
 from fxcast.cluster.train_plan import candles_hash
-from fxcast.cluster.train_sssd import SSSDPlan, install_sssd, train_sssd
+from fxcast.cluster.train_sssd import SSSDPlan, train_sssd
 from fxcast.config import Settings
 from fxcast.data.store import CandleStore, absolute_location
 from fxcast.domain.timeframe import Timeframe
@@ -172,7 +173,7 @@ def _train_sssd(settings: TrainOpponentJob, name: str, folder: Path, periods: Pe
             progress.update(tasks[stage], completed=done)
 
         outcome = train_sssd(plan, show)
-    install_sssd(outcome, folder, timeframe=settings.timeframe)
+    install_model(outcome.checkpoint, folder, timeframe=settings.timeframe)
     metrics = {key: value for key, value in outcome.metrics.items() if isinstance(value, str | int | float)}
     data = (plan.train[0], plan.validation[1], outcome.data_hash)
     return _registered(settings, name, folder, data=data, config=plan.model_dump(mode="json"), metrics=metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from ray import serve
 
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.registry import active_model, registered_model
+from fxcast.cluster.train_sssd import SSSDOutcome, SSSDPlan, train_sssd
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting
@@ -22,6 +24,7 @@ from fxcast.serving.client import ServeForecasts
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob, plan_training
 from jobs.train_opponent import Kind, SSSDOptions, TrainOpponentJob, main, train_opponent
+from tests.integration.training_run import Killer
 
 _SHORT = TrainingConfig(
     steps=6, batch_size=8, evaluate_every_steps=3, validation_windows=16, calibration_windows=20, calibration_samples=4
@@ -140,6 +143,44 @@ def test_sssd_is_trained_by_ray_on_two_workers_and_comes_back_when_its_name_is_r
         train_opponent(job.model_copy(update={"sssd": job.sssd.model_copy(update={"blocks": 2})}))
     assert train_opponent(job) == model
     assert (model.folder / "network" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
+
+
+def test_sssd_goes_on_from_its_last_checkpoint_after_a_worker_was_killed(
+    dashboard_url: str, store: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dashboard_url
+    steps: list[int] = []
+
+    def listening(plan: SSSDPlan, progress: Callable[[str, int, int], None]) -> SSSDOutcome:
+        def both(stage: str, done: int, total: int) -> None:
+            if stage == "sssd":
+                steps.append(done)
+            progress(stage, done, total)
+
+        return train_sssd(plan, both)
+
+    monkeypatch.setattr("jobs.train_opponent.train_sssd", listening)
+    last = 80
+    job = TrainOpponentJob(
+        kind="sssd",
+        name="killed",
+        store=str(store),
+        models=tmp_path / "models",
+        database_url=database_url,
+        training=_SHORT.model_copy(update={"steps": last, "evaluate_every_steps": 10, "patience": last}),
+        sssd=SSSDOptions(channels=8, blocks=1, states=2, sampler_steps=2),
+        workers=2,
+    )
+    killer = Killer(tmp_path / "train" / "killed", checkpoints="")
+    killer.start()
+    model = train_opponent(job)
+    assert killer.pid is not None
+    assert 10 <= killer.registered_step < last, "it was killed in the middle"
+    assert (model.metrics["step"], model.metrics["stopped_by"]) == (last, "steps")
+    before = [done for done in steps if done <= killer.registered_step]
+    assert before == list(range(5, killer.registered_step + 1, 5)), "what the checkpoint holds was not done again"
+    assert sorted(set(steps)) == list(range(5, last + 1, 5)), "and nothing was left out"
+    assert load_forecaster(model.folder).model_version == "killed"
 
 
 def test_wrong_inputs_are_refused_before_any_worker_starts(store: Path, tmp_path: Path, database_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.cluster.train_driver import TrainOutcome, train_model
 from fxcast.cluster.train_plan import TrainPlan
+from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, Unavailable
 from fxcast.models.folder import from_pretrained
 from fxcast.models.index import check_folder
 from jobs.train import TrainJob, plan_training, train
+from tests.factories import make_series
 from tests.integration.training_run import SHORT, Killer, make_job
 
 
@@ -103,12 +106,22 @@ def test_a_run_goes_on_after_a_worker_was_killed_and_ends_in_a_registered_active
     assert {path: (model.folder / path).read_bytes() for path in weights} == weights
 
 
-def test_a_run_that_failed_goes_on_with_another_number_of_workers(
-    dashboard_url: str, job: TrainJob, monkeypatch: pytest.MonkeyPatch
+def with_quarters(job: TrainJob, folder: Path) -> TrainJob:
+    """Give the job a store of its own, with quarters of an hour from three days before the hours' training ends, too."""
+    plan = plan_training(job)
+    start, stop = plan.train[1] - timedelta(hours=75), plan.validation[0] + timedelta(hours=110)
+    quarters = make_series(bars=(stop - start) // timedelta(minutes=15), timeframe="15m", start=start, range_width=1e-4)
+    store = Path(shutil.copytree(job.store, folder / "store"))
+    CandleStore(store).append(quarters)
+    return job.model_copy(update={"store": str(store), "also_timeframes": ("15m",)})
+
+
+def test_a_run_of_two_timeframes_that_failed_goes_on_with_another_number_of_workers_and_forecasts_both(
+    dashboard_url: str, job: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dashboard_url
     longer = SHORT.model_copy(update={"steps": 60, "evaluate_every_steps": 60, "checkpoint_every_steps": 5})
-    job = job.model_copy(update={"training": longer, "max_failures": 0})
+    job = with_quarters(job.model_copy(update={"training": longer, "max_failures": 0}), tmp_path)
     steps = denoiser_steps(monkeypatch)
     plan = plan_training(job)
     killer = Killer(Path(plan.storage_path) / plan.name)
@@ -122,6 +135,17 @@ def test_a_run_that_failed_goes_on_with_another_number_of_workers(
     assert min(steps) > killer.registered_step
     assert sorted(set(steps)) == list(range(min(steps), 61, 5))
     assert model.metrics["step"] == 60
+
+    assert model.timeframe == "1h"
+    assert model.metrics["validation_windows"] == 24, "all of the main timeframe"
+    assert model.metrics["calibration_windows"] == model.metrics["calibration_15m_windows"] == 20
+    for timeframe, horizons in (("1h", (240, 960, 3840)), ("15m", (60, 240, 960))):
+        pipeline = from_pretrained(model.folder, timeframe=timeframe)
+        assert (pipeline.timeframe.name, pipeline.horizons_minutes) == (timeframe, horizons)
+        assert pipeline.calibration.fitted_on.startswith(f"EURUSD {timeframe} 2017-")
+        window = make_series(timeframe=timeframe)
+        assert set(predict(pipeline, window, horizons_minutes=horizons, num_samples=5, seed=1).horizons) == set(horizons)
+    assert "- Also 15m candles, horizons 60, 240, 960 minutes: trained on 300 of EURUSD" in (model.folder / "card.md").read_text()
 
 
 def test_wrong_inputs_are_refused_before_any_worker_starts(job: TrainJob, tmp_path: Path) -> None:

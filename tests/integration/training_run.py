@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+import ray
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from ray.util.state import list_actors
 
@@ -45,28 +46,34 @@ class Killer(threading.Thread):
     """Kills one of this cluster's Ray Train workers with SIGKILL as soon as Ray can resume the run.
 
     A checkpoint on disk is not enough: Ray's controller looks at the workers every two seconds, and loses what it has not heard of.
+
+    Args:
+        run: The run's folder.
+        checkpoints: Folder in it that is Ray Train's.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, checkpoints: str = "train") -> None:
         super().__init__(daemon=True)
-        self._run = run
+        self._checkpoints = run / checkpoints
         self.pid: int | None = None
         self.registered_step = 0
 
     def run(self) -> None:
-        while not (step := registered_step(self._run)):
+        while not (step := registered_step(self._checkpoints)):
             time.sleep(0.02)  # between looks at what another process writes
         self.registered_step = step
-        workers = cast("list[Any]", list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
+        # Without the address Ray would ask the newest cluster on this machine, whosever that is.
+        address = ray.get_runtime_context().gcs_address
+        workers = cast("list[Any]", list_actors(address, filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]))
         pid = int(next(worker.pid for worker in workers if worker.pid))
         os.kill(pid, signal.SIGKILL)
         self.pid = pid
 
 
-def registered_step(run: Path) -> int:
+def registered_step(checkpoints: Path) -> int:
     """Return the step of the last checkpoint that Ray's controller knows; 0 if there is none yet."""
     try:
-        snapshot = json.loads((run / "train" / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).read_text())
+        snapshot = json.loads((checkpoints / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).read_text())
     except (FileNotFoundError, json.JSONDecodeError):  # not there yet, or half written
         return 0
     latest = snapshot["latest_checkpoint_result"]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from transformers import CLIPTextConfig, CLIPTextModel
-from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadModelFolder, BadSetup
@@ -20,56 +15,18 @@ from fxcast.models.folder import from_pretrained, save_pretrained
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.text import SENTENCES, embed_sentences, packaged_text_encoder
 from tests.factories import make_series
-
-TEXT_WIDTH = 16
+from tests.paper_factories import TEXT_WIDTH, save_autoencoder, save_text_encoder
 
 
 @pytest.fixture(scope="module")
 def autoencoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As sd-vae-ft-mse, which halves the image three times, with fewer channels."""
     torch.set_num_threads(1)
-    options: dict[str, Any] = {  # diffusers annotates its tuples as of length one
-        "in_channels": 3,
-        "out_channels": 3,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (4, 4, 4, 4),
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-        "sample_size": 256,
-        "scaling_factor": 0.18215,
-    }
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("vae")
-    AutoencoderKL(**options).save_pretrained(folder, safe_serialization=True)
-    return folder
+    return save_autoencoder(tmp_path_factory.mktemp("vae"))
 
 
 @pytest.fixture(scope="module")
 def text_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As CLIP's text model: a byte-pair vocabulary of single letters, so that every word falls into its letters."""
-    folder = tmp_path_factory.mktemp("clip")
-    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer_files = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}
-    CLIPTokenizer(**tokenizer_files).save_pretrained(folder)
-    config = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-        pad_token_id=len(words) - 1,
-    )
-    torch.manual_seed(0)
-    CLIPTextModel(config).save_pretrained(folder)
-    return folder
+    return save_text_encoder(tmp_path_factory.mktemp("clip"))
 
 
 def test_a_clip_text_model_embeds_every_sentence_differently(text_encoder_folder: Path) -> None:

@@ -81,7 +81,9 @@ def test_candles_may_end_where_testing_begins() -> None:
 def test_moments_out_of_order_and_periods_too_short_are_refused() -> None:
     series = hourly(1000)
     early, late = to_datetime(series.open_times[100]), to_datetime(series.open_times[900])
-    with pytest.raises(BadSetting, match="validation_from: found 2017-04-12T12:00:00\\+00:00; allowed: before test_from, 2017-03-10"):
+    with pytest.raises(
+        BadSetting, match="validation_from: found 2017-04-12T12:00:00\\+00:00; allowed: before test_from, 2017-03-10"
+    ):
         split_at(series, validation_from=late, test_from=early, purge_bars=PURGE)
     with pytest.raises(BadCandles, match="in the train period of 1000"):
         split_at(series, validation_from=early, test_from=late, purge_bars=PURGE)

@@ -15,7 +15,7 @@ from pyarrow import fs
 from fxcast.cluster.train_storage import RunStorage
 from fxcast.errors import BadSetting, Unavailable
 from fxcast.models.config import Preset
-from fxcast.models.index import check_folder
+from fxcast.models.summary import check_forecaster
 
 MODEL_FOLDER = "model"  # only what the last stage of a run has made has it
 IDENTITY_FILE = "run.json"
@@ -61,8 +61,11 @@ def refuse_another_run(identity: RunIdentity, *, storage_path: str, name: str) -
         )
 
 
-def install_model(checkpoint: ray.train.Checkpoint, folder: Path, *, preset: Preset, timeframe: str) -> None:
+def install_model(checkpoint: ray.train.Checkpoint, folder: Path, *, timeframe: str, preset: Preset | None = None) -> None:
     """Fetch the model of a run's last stage or checkpoint, from wherever it is; the folder appears whole or not at all.
+
+    Args:
+        preset: Of LDM4TS; other forecasters have none.
 
     Raises:
         BadModelFolder: If there is no complete model.
@@ -76,7 +79,7 @@ def install_model(checkpoint: ray.train.Checkpoint, folder: Path, *, preset: Pre
         copied = Path(temporary) / MODEL_FOLDER
         if is_final(Path(source)):
             shutil.copytree(Path(source) / MODEL_FOLDER, copied)
-        check_folder(copied, preset=preset, timeframe=timeframe)
+        check_forecaster(copied, preset=preset, timeframe=timeframe)
         try:
             copied.rename(folder)
         except OSError as error:

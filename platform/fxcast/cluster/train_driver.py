@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty as LocalEmpty
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from ray.exceptions import RayTaskError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError  # Ray publishes no other sign of a dead worker
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
 from fxcast.cluster.batch_forecast import folder_hash
 from fxcast.cluster.train_card import code_version
@@ -26,11 +20,12 @@ from fxcast.cluster.train_checkpoint import RunIdentity, claim, refuse_another_r
 from fxcast.cluster.train_plan import SeriesFacts, TrainPlan, check_workers, survey
 from fxcast.cluster.train_start import check_same_autoencoder
 from fxcast.cluster.train_storage import STAGES, RunStorage, Stage, StageResult
+from fxcast.cluster.train_trainer import Progress, cluster_has_cuda, own_errors, relayed, run_trainer, torch_config
 from fxcast.cluster.train_width import WIDTH_FOLDER, fit_width_stage
 from fxcast.cluster.train_worker import train_worker
 from fxcast.cluster.window_encoding import width_hash
 from fxcast.cluster.window_shards import Encoding, WindowShards, ensure_windows
-from fxcast.errors import BadSetting, FxcastError, Unavailable
+from fxcast.errors import BadSetting
 from fxcast.models.autoencoder import check_autoencoder, load_autoencoder, weights_hash
 from fxcast.models.frozen import load_frozen
 from fxcast.models.text import embed_sentences, packaged_text_encoder
@@ -43,8 +38,6 @@ _FREE_TO_CHANGE = {
     *("cpus_per_worker", "resources_per_worker", "max_failures", "keep_checkpoints"),
 }
 _BY_WORKERS: tuple[Stage, ...] = ("denoiser", "fusion", "calibration")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +114,7 @@ class _Run:
         by_workers = tuple[Stage, ...](stage for stage in stages if stage in _BY_WORKERS)
         # Small, and spares each worker the encoder; found to be missing before anything starts.
         embeddings = embed_sentences(self.plan.text_encoder or packaged_text_encoder()).numpy() if by_workers else None
-        with _relayed(progress) as queue, _own_errors():
+        with relayed(progress) as queue, own_errors():
             claim(self.storage, self.identity)
             if "width" in stages:
                 ray.get(fit_width_stage.remote(self.plan, self.facts, self.storage, queue))
@@ -173,7 +166,7 @@ class _Run:
                 "sentence_embeddings": embeddings,
                 "queue": queue,
             },
-            torch_config=torch_config(has_cuda=plan.use_gpu and _cluster_has_cuda()),
+            torch_config=torch_config(has_cuda=plan.use_gpu and cluster_has_cuda()),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if fewest == most else (fewest, most), use_gpu=plan.use_gpu, resources_per_worker=resources
             ),
@@ -187,25 +180,7 @@ class _Run:
                 failure_config=ray.train.FailureConfig(max_failures=plan.max_failures),
             ),
         )
-        _run_trainer(trainer)
-
-
-def torch_config(*, has_cuda: bool) -> ray.train.torch.TorchConfig:
-    """Return how the workers talk to each other: CPU tensors always over gloo, those on GPUs over nccl."""
-    # With GPUs Ray would take nccl alone, which has no collectives for the CPU tensors of `mean_over_workers` and `gather`. Its
-    # source provides for such a pair of backends; no test has run this on a real GPU.
-    return ray.train.torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if has_cuda else "gloo")
-
-
-def _cluster_has_cuda() -> bool:
-    """Ask a machine with a GPU whether torch can use it: a cluster may declare GPUs that are not there."""
-
-    def asked() -> bool:
-        import torch
-
-        return torch.cuda.is_available()
-
-    return bool(ray.get(ray.remote(asked).options(num_gpus=1, num_cpus=0).remote()))
+        run_trainer(trainer)
 
 
 def _require_earlier(storage: RunStorage, stage: Stage) -> None:
@@ -224,72 +199,3 @@ def _outcome(storage: RunStorage, data_hash: str) -> TrainOutcome:
     return TrainOutcome(
         done=tuple(stage for stage in STAGES if stage in results), model=model, metrics=metrics, data_hash=data_hash
     )
-
-
-def _run_trainer(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
-    """Run the trainer beside the main thread.
-
-    In it, Ray would install a handler for SIGINT that ends the process with `sys.exit`, and leave it there afterwards; so Ctrl-C
-    stays a KeyboardInterrupt, and who started the cluster takes it down.
-    """
-    outcome: Future[ray.train.Result] = Future()
-
-    def fit() -> None:
-        try:
-            outcome.set_result(trainer.fit())
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again in the thread that waits
-            outcome.set_exception(error)
-
-    threading.Thread(target=fit, name="ray-train", daemon=True).start()
-    return outcome.result()
-
-
-@contextmanager
-def _relayed(progress: Progress) -> Generator[Queue]:
-    """Yield a queue; what workers and tasks put into it is passed on from a thread."""
-    queue = Queue(actor_options={"num_cpus": 0})
-    finished = threading.Event()
-    listener = threading.Thread(target=_relay, args=(queue, progress, finished), daemon=True)
-    listener.start()
-    try:
-        yield queue
-    finally:
-        finished.set()
-        listener.join(timeout=10)
-        queue.shutdown()
-
-
-def _relay(queue: Queue, progress: Progress, finished: threading.Event) -> None:
-    while not finished.is_set():
-        try:
-            progress(*queue.get(timeout=0.5))
-        except (Empty, LocalEmpty):
-            continue
-    for said in queue.get_nowait_batch(queue.qsize()):  # what the workers said last is shown too
-        progress(*said)
-
-
-@contextmanager
-def _own_errors() -> Generator[None]:
-    """Raise what a worker or a task raised on purpose as it was, without what Ray wraps around it.
-
-    Raises:
-        Unavailable: If a worker died, which is no error of its own.
-    """
-    try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, FxcastError):
-            raise error.cause from error
-        raise
-    except ray.train.TrainingFailedError as error:
-        failures = list(getattr(error, "worker_failures", {}).values())
-        for failure in failures:
-            cause = getattr(failure, "cause", failure)
-            if isinstance(cause, FxcastError):
-                raise cause from error
-        if any(isinstance(failure, WorkerHealthCheckFailedError) for failure in failures):
-            raise Unavailable(
-                "a worker died once more often than max_failures allows; the same command goes on from the last checkpoint"
-            ) from error
-        raise

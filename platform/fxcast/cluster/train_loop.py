@@ -21,7 +21,7 @@ from fxcast.cluster.train_card import model_card
 from fxcast.cluster.train_checkpoint import MODEL_FOLDER, write_identity
 from fxcast.cluster.train_device import worker_device
 from fxcast.cluster.train_log import RunLog
-from fxcast.cluster.train_plan import SeriesFacts, TrainPlan
+from fxcast.cluster.train_plan import SeriesFacts, TrainPlan, calibration_facts
 from fxcast.cluster.train_start import begin
 from fxcast.cluster.train_storage import STAGES, RunStorage, Stage, StageResult, scratch
 from fxcast.cluster.train_width import WIDTH_FOLDER
@@ -30,6 +30,7 @@ from fxcast.cluster.window_encoding import load_in_time_order, load_shard
 from fxcast.cluster.window_shards import WindowShards, read_manifest
 from fxcast.errors import BadModelFolder
 from fxcast.models.autoencoder import load_autoencoder
+from fxcast.models.calibration import Calibration
 from fxcast.models.folder import save_pretrained
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.training import denoiser, fusion
@@ -128,14 +129,22 @@ class _Worker:
             self._storage.finish(stage, StageResult(metrics=metrics, seconds=seconds, facts=facts), folder)
 
     def _calibrate(self, callbacks: Callbacks) -> dict[str, float | str]:
+        """Calibrate the main timeframe, and each other one that has validation windows enough."""
         plan = self._plan
-        fitted_on = f"{', '.join(plan.symbols)} {plan.validation[0]:%Y-%m-%d} to {plan.validation[1]:%Y-%m-%d}"
-        windows = join(list(chosen_windows(plan, self._facts, "validation", plan.training.calibration_windows)))
-        self._pipeline = calibrate(self._pipeline, windows, plan.training, callbacks, fitted_on)
-        metrics: dict[str, float | str] = {"calibration_windows": len(windows), "code_version": self._code_version}
-        for horizon in self._pipeline.calibration.horizons:
-            metrics[f"width_{horizon.horizon_minutes}"] = horizon.width
-            metrics[f"mean_weight_{horizon.horizon_minutes}"] = horizon.mean_weight
+        metrics: dict[str, float | str] = {"code_version": self._code_version}
+        fitted: dict[str, Calibration] = {}
+        for timeframe, facts in calibration_facts(plan, self._facts).items():
+            symbols = ", ".join(one.symbol for one in facts)
+            fitted_on = f"{symbols} {timeframe} {plan.validation[0]:%Y-%m-%d} to {plan.validation[1]:%Y-%m-%d}"
+            windows = join(list(chosen_windows(plan, facts, "validation", plan.training.calibration_windows)))
+            of, stage = ("", "calibration") if timeframe == plan.model.timeframe else (f"_{timeframe}", f"calibration {timeframe}")
+            calibrated = calibrate(self._pipeline.at(timeframe), windows, plan.training, callbacks, fitted_on, stage=stage)
+            fitted[timeframe] = calibrated.calibration
+            metrics[f"calibration{of}_windows"] = len(windows)
+            for horizon in calibrated.calibration.horizons:
+                metrics[f"width{of}_{horizon.horizon_minutes}"] = horizon.width
+                metrics[f"mean_weight{of}_{horizon.horizon_minutes}"] = horizon.mean_weight
+        self._pipeline = replace(self._pipeline, calibration=fitted.pop(plan.model.timeframe), other_calibrations=fitted)
         return metrics
 
     def _save_model(self, folder: Path, metrics: Mapping[str, Any], seconds: float) -> None:
@@ -145,7 +154,7 @@ class _Worker:
         for result in results.values():
             scores |= {} if result is None else result.metrics
         taken = {stage: result.seconds for stage, result in results.items() if result is not None} | {"calibration": seconds}
-        card = model_card(plan, {**scores, **metrics}, taken, self._identity["candles_hash"])
+        card = model_card(plan, self._facts, {**scores, **metrics}, taken, self._identity["candles_hash"])
         final = replace(self._pipeline, model_version=plan.name)
         save_pretrained(final, folder, card=card, fxcast_version=__version__, data_end=plan.validation[1])
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty as LocalEmpty
-from shutil import copytree
 from typing import Any
 
 import ray.train
 import ray.train.torch
 from pydantic import AwareDatetime, Field
-from ray.util.queue import Empty, Queue
 
-from fxcast.cluster.train_checkpoint import MODEL_FOLDER, is_final, refuse_another_run
+from fxcast.cluster.train_checkpoint import is_final, refuse_another_run
 from fxcast.cluster.train_plan import candles_hash, positions_of
+from fxcast.cluster.train_trainer import Progress, cluster_has_cuda, own_errors, relayed, run_trainer, torch_config
 from fxcast.config import Settings
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries
@@ -27,7 +22,6 @@ from fxcast.domain.forecast import CONTEXT_BARS
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting
 from fxcast.models.baselines.sssd_config import SSSDConfig
-from fxcast.models.summary import check_forecaster
 from fxcast.training.config import TrainingConfig
 
 # What a run is made of besides these must be the same when it is resumed; the candles are compared instead of where they lie.
@@ -65,7 +59,7 @@ class SSSDOutcome:
     data_hash: str
 
 
-def train_sssd(plan: SSSDPlan, progress: Callable[[str, int, int], None]) -> SSSDOutcome:
+def train_sssd(plan: SSSDPlan, progress: Progress) -> SSSDOutcome:
     """Run the plan on the connected cluster; a run of the same name and storage resumes from its last checkpoint.
 
     A run that had finished is not run again: its model comes back.
@@ -76,64 +70,32 @@ def train_sssd(plan: SSSDPlan, progress: Callable[[str, int, int], None]) -> SSS
     Raises:
         BadCandles: If a symbol has too few candles in a period.
         BadSetting: If there are more workers than windows, or the storage holds a run of this name with another plan.
+        Unavailable: If workers died more often than is allowed.
     """
     series = plan.series()
     _check_windows(plan, series)
     data_hash = candles_hash(series)
     identity = {**plan.model_dump(mode="json", exclude=_FREE_TO_CHANGE), "pipeline": "SSSD", "candles_hash": data_hash}
     refuse_another_run(identity, storage_path=plan.storage_path, name=plan.name)
-    queue = Queue(actor_options={"num_cpus": 0})
-    finished = threading.Event()
-    listener = threading.Thread(target=_relay, args=(queue, progress, finished), daemon=True)
-    listener.start()
-    trainer = ray.train.torch.TorchTrainer(
-        _worker,
-        train_loop_config={"plan": plan.model_dump(mode="json"), "identity": identity, "queue": queue},
-        # With GPUs Ray would take nccl alone, which has no collectives for the CPU tensors that the workers exchange.
-        torch_config=ray.train.torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if plan.use_gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(num_workers=plan.workers, use_gpu=plan.use_gpu),
-        run_config=ray.train.RunConfig(
-            name=plan.name,
-            storage_path=plan.storage_path,
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=2, checkpoint_score_attribute="best_loss", checkpoint_score_order="min"
+    with relayed(progress) as queue, own_errors():
+        trainer = ray.train.torch.TorchTrainer(
+            _worker,
+            train_loop_config={"plan": plan.model_dump(mode="json"), "identity": identity, "queue": queue},
+            torch_config=torch_config(has_cuda=plan.use_gpu and cluster_has_cuda()),
+            scaling_config=ray.train.ScalingConfig(num_workers=plan.workers, use_gpu=plan.use_gpu),
+            run_config=ray.train.RunConfig(
+                name=plan.name,
+                storage_path=plan.storage_path,
+                checkpoint_config=ray.train.CheckpointConfig(
+                    num_to_keep=2, checkpoint_score_attribute="best_loss", checkpoint_score_order="min"
+                ),
+                failure_config=ray.train.FailureConfig(max_failures=2),
             ),
-            failure_config=ray.train.FailureConfig(max_failures=2),
-        ),
-    )
-    try:
-        result = _in_a_thread(trainer.fit)
-    finally:
-        finished.set()
-        listener.join(timeout=10)
-        queue.shutdown()
+        )
+        result = run_trainer(trainer)
     if result.checkpoint is None or result.metrics is None:
         raise BadModelFolder(plan.name, "the training run ended without a checkpoint")
     return SSSDOutcome(checkpoint=result.checkpoint, metrics=result.metrics, data_hash=data_hash)
-
-
-def install_sssd(outcome: SSSDOutcome, folder: Path, *, timeframe: str) -> None:
-    """Fetch the model of a run's last checkpoint, from wherever it is stored; the folder appears whole or not at all.
-
-    Raises:
-        BadModelFolder: If the checkpoint holds no complete model.
-        BadSetting: If the folder exists.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary,
-        outcome.checkpoint.as_directory() as source,
-    ):
-        copied = Path(temporary) / MODEL_FOLDER
-        if is_final(Path(source)):
-            copytree(Path(source) / MODEL_FOLDER, copied)
-        check_forecaster(copied, timeframe=timeframe)
-        try:
-            copied.rename(folder)
-        except OSError as error:
-            if folder.exists():
-                raise BadSetting(f"name: a model named {folder.name} exists in {folder.parent}; choose another name") from error
-            raise
 
 
 def _check_windows(plan: SSSDPlan, series: tuple[CandleSeries, ...]) -> None:
@@ -164,27 +126,3 @@ def _worker(config: dict[str, Any]) -> None:
         from fxcast.cluster.train_sssd_loop import fit  # Ray's controller imports this module too, and need not wait for torch
 
         fit(config, resume_from)
-
-
-def _in_a_thread(fit: Callable[[], ray.train.Result]) -> ray.train.Result:
-    """Run Ray's trainer beside the main thread, where it would install a handler for SIGINT that ends the process."""
-    outcome: Future[ray.train.Result] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(fit())
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again in the thread that waits
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="ray-train", daemon=True).start()
-    return outcome.result()
-
-
-def _relay(queue: Queue, progress: Callable[[str, int, int], None], finished: threading.Event) -> None:
-    while not finished.is_set():
-        try:
-            progress(*queue.get(timeout=0.5))
-        except (Empty, LocalEmpty):
-            continue
-    for said in queue.get_nowait_batch(queue.qsize()):  # what the workers said last is shown too
-        progress(*said)

@@ -10,7 +10,7 @@ import ray
 from ray.util.queue import Queue
 
 from fxcast.cluster.train_log import RunLog
-from fxcast.cluster.train_plan import SeriesFacts, TrainPlan
+from fxcast.cluster.train_plan import SeriesFacts, TrainPlan, main_facts
 from fxcast.cluster.train_storage import RunStorage, StageResult, scratch
 
 WIDTH_FOLDER = "width"
@@ -36,8 +36,10 @@ def fit_width_stage(plan: TrainPlan, facts: Sequence[SeriesFacts], storage: RunS
     pipeline = LDM4TSPipeline.untrained(plan.model, load_autoencoder(plan.autoencoder), torch.zeros(len(SENTENCES), 1))
     begin(plan, pipeline, ("width",))
     most, stride = plan.training.width_windows, plan.training.window_stride_bars
-    train = join(list(chosen_windows(plan, facts, "train", most, stride=stride)))
-    validation = join(list(chosen_windows(plan, facts, "validation", most)))
+    train = list(chosen_windows(plan, facts, "train", most, stride=stride))
+    main = join([part for part in train if plan.is_main(part.windows.timeframe)])
+    others = [part for part in train if not plan.is_main(part.windows.timeframe)]
+    validation = join(list(chosen_windows(plan, main_facts(plan, facts), "validation", most)))
 
     def progress(stage: str, done: int, total: int) -> None:
         if done % 20 == 0 or done == total:
@@ -47,7 +49,8 @@ def fit_width_stage(plan: TrainPlan, facts: Sequence[SeriesFacts], storage: RunS
 
     with RunLog(storage) as log:
         callbacks = Callbacks(wrap=lambda module: module, progress=progress, checkpoint=checkpoint, log=log.write)
-        fit = fit_width(pipeline, train, validation, plan.training, callbacks, is_trained=plan.start_from is not None)
+        is_trained = plan.start_from is not None
+        fit = fit_width(pipeline, main, validation, plan.training, callbacks, also_train=others, is_trained=is_trained)
     metrics = {"learned_width_step": fit.step, "learned_width_skill": fit.skill}
     with scratch() as folder:
         pipeline.width.save_pretrained(folder / WIDTH_FOLDER, safe_serialization=True)

@@ -13,7 +13,7 @@ from fxcast.training.charts import WindowArrays, evenly, windows_ending_at
 def chosen_windows(
     plan: TrainPlan, facts: Sequence[SeriesFacts], split: Split, most: int, *, stride: int = 1
 ) -> Iterator[WindowArrays]:
-    """Yield windows of each series, evenly over its period.
+    """Yield windows of each series that has some, evenly over its period.
 
     Args:
         most: Of all series together; each gives its share, and at least one.
@@ -21,7 +21,9 @@ def chosen_windows(
     """
     for number, one in enumerate(facts):
         start, stop = one.train if split == "train" else one.validation
-        series = plan.read(one.symbol, one.timeframe)
-        ends = window_ends(series, future_bars=plan.model.future_bars, start=start, stop=stop)[::stride]
+        if not plan.windows_in((start, stop)):
+            continue
+        config, series = plan.model.at(one.timeframe.name), plan.read(one.symbol, one.timeframe)
+        ends = window_ends(series, future_bars=config.future_bars, start=start, stop=stop)[::stride]
         share = len(range(number, most, len(facts)))
-        yield windows_ending_at(series, evenly(ends, max(1, share)), plan.model)
+        yield windows_ending_at(series, evenly(ends, max(1, share)), config)

@@ -31,20 +31,21 @@ def encode_shard(encoding: Encoding, shard: Shard, series: CandleSeries) -> None
     plan = encoding.plan
     torch.set_num_threads(plan.threads_per_worker)
     facts = next(one for one in encoding.facts if (one.symbol, one.timeframe.name) == (shard.symbol, shard.timeframe))
+    config = plan.model.at(shard.timeframe)
     start, stop = facts.train if shard.split == "train" else facts.validation
-    ends = window_ends(series, future_bars=plan.model.future_bars, start=start, stop=stop)
+    ends = window_ends(series, future_bars=config.future_bars, start=start, stop=stop)
     if shard.split == "train":
         ends = ends[:: plan.training.window_stride_bars][shard.first :: shard.of]
     else:
         ends = evenly(ends, shard.windows)
-    windows = windows_ending_at(series, ends, plan.model)
+    windows = windows_ending_at(series, ends, config)
     mirrored = np.zeros(len(windows), dtype=np.bool_)
     if shard.split == "train":
         windows, mirrored = join([windows, windows.mirrored()]), np.repeat([False, True], len(windows))
         order = np.random.default_rng([shard.first, shard.of]).permutation(len(windows))
         windows, mirrored = windows.take(order), mirrored[order]
     vae = _autoencoder(plan.autoencoder, encoding.vae_hash)
-    latents = to_latents(windows, config=plan.model, vae=vae, width=_width_network(plan, encoding.width))
+    latents = to_latents(windows, config=config, vae=vae, width=_width_network(plan, encoding.width))
     encoding.storage.write(f"{encoding.folder}/{shard.name}", to_parquet(latents, windows.windows, mirrored=mirrored))
 
 

@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import ray
 
-from fxcast.cluster.train_plan import SeriesFacts, TrainPlan
+from fxcast.cluster.train_plan import SeriesFacts, TrainPlan, main_facts
 from fxcast.cluster.train_storage import RunStorage
 from fxcast.domain.candle import CandleSeries
-from fxcast.domain.forecast import CONTEXT_BARS
 
 ROWS_A_SHARD = 2048
 LEAST_SHARDS = 8  # of the training windows of all series together
@@ -112,18 +110,19 @@ def read_manifest(storage: RunStorage, key: str) -> WindowShards | None:
 
 
 def plan_shards(plan: TrainPlan, facts: Sequence[SeriesFacts]) -> tuple[Shard, ...]:
-    """Say which shards there will be: of training about `ROWS_A_SHARD` rows each, of validation one a series."""
+    """Say which shards there will be: for training of about `ROWS_A_SHARD` rows, for validation one a main timeframe's series."""
     stride = plan.training.window_stride_bars
     shards: list[Shard] = []
     for one in facts:
-        windows = -(-_windows(plan, one.train) // stride)
+        windows = -(-plan.windows_in(one.train) // stride)
         count = min(windows, max(-(-2 * windows // ROWS_A_SHARD), -(-LEAST_SHARDS // len(facts))))
         for first in range(count):
             own = len(range(first, windows, count))
             shards.append(_shard("train", one, first=first, of=count, windows=own, rows=2 * own))
-    for number, one in enumerate(facts):
-        shared_out = len(range(number, plan.training.validation_windows, len(facts)))
-        own = min(_windows(plan, one.validation), max(1, shared_out))
+    checked = main_facts(plan, facts)
+    for number, one in enumerate(checked):
+        shared_out = len(range(number, plan.training.validation_windows, len(checked)))
+        own = min(plan.windows_in(one.validation), max(1, shared_out))
         shards.append(_shard("validation", one, first=0, of=1, windows=own, rows=own))
     counted = {"train": 0, "validation": 0}
     named: list[Shard] = []
@@ -189,11 +188,6 @@ def _encode(encoding: Encoding, shard: Shard, series: CandleSeries) -> int:
 
     encode_shard(encoding, shard, series)
     return shard.rows
-
-
-def _windows(plan: TrainPlan, period: tuple[int, int]) -> int:
-    start, stop = period
-    return len(np.arange(start + CONTEXT_BARS - 1, stop - plan.model.future_bars))
 
 
 def _shard(split: Split, one: SeriesFacts, *, first: int, of: int, windows: int, rows: int) -> Shard:

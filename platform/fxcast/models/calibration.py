@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, Self, cast
 
 import numpy as np
 import scoringrules
@@ -41,6 +42,33 @@ class Calibration(Settings):
         weight = np.array([horizon.mean_weight for horizon in self.horizons])
         width = np.array([horizon.width for horizon in self.horizons])
         return centre * weight + (moves - centre) * width
+
+    def at(self, horizons_minutes: tuple[int, ...]) -> Calibration:
+        """Return the same map for as many other horizons, where a timeframe takes over another one's; `fitted_on` stays."""
+        pairs = zip(self.horizons, horizons_minutes, strict=True)
+        return self.model_copy(
+            update={"horizons": tuple(one.model_copy(update={"horizon_minutes": minutes}) for one, minutes in pairs)}
+        )
+
+
+def _is_empty(values: Mapping[str, Any]) -> bool:
+    return not values
+
+
+class CalibrationFile(Calibration):
+    """Content of a model's `calibration.json`: the map of its main timeframe, and of others that have one of their own."""
+
+    also_timeframes: dict[str, Calibration] = Field(default={}, exclude_if=_is_empty, description="by timeframe")
+
+    @classmethod
+    def of(cls, main: Calibration, others: Mapping[str, Calibration]) -> Self:
+        """Put the maps together."""
+        return cls(**dict(main), also_timeframes=dict(others))
+
+    @property
+    def main(self) -> Calibration:
+        """The main timeframe's alone."""
+        return Calibration(horizons=self.horizons, fitted_on=self.fitted_on, windows=self.windows)
 
 
 def no_calibration(horizons_minutes: tuple[int, ...]) -> Calibration:

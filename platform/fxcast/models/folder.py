@@ -12,9 +12,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 from fxcast.errors import BadModelFolder
-from fxcast.models.calibration import Calibration
+from fxcast.models.calibration import CalibrationFile
 from fxcast.models.conditioning import CandleConditioner
-from fxcast.models.config import Preset
+from fxcast.models.config import LDM4TSConfig, Preset
 from fxcast.models.frozen import load_frozen
 from fxcast.models.index import ModelIndex, check_folder, read_json
 from fxcast.models.pipeline import LDM4TSPipeline
@@ -28,6 +28,7 @@ def save_pretrained(
     """Write a model folder; weights as safetensors, everything else as JSON or text.
 
     Args:
+        pipeline: Its timeframe becomes the folder's main one.
         data_end: Where the candles of training and validation end, aware; what evaluates the model refuses earlier ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,8 @@ def save_pretrained(
     index = ModelIndex(
         fxcast_version=fxcast_version, model_version=pipeline.model_version, data_end=data_end, config=pipeline.config
     )
-    (folder / "calibration.json").write_text(pipeline.calibration.model_dump_json(indent=2) + "\n")
+    calibrations = CalibrationFile.of(pipeline.calibration, pipeline.other_calibrations)
+    (folder / "calibration.json").write_text(calibrations.model_dump_json(indent=2) + "\n")
     (folder / "card.md").write_text(card)
     (folder / "model_index.json").write_text(index.model_dump_json(indent=2) + "\n")
 
@@ -48,14 +50,16 @@ def save_pretrained(
 def from_pretrained(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> LDM4TSPipeline:
     """Load a model folder.
 
+    Args:
+        timeframe: Which of the timeframes that the model was trained on to forecast; by default its main one.
+
     Raises:
         BadModelFolder: As `check_folder`, or if a component can't be loaded.
     """
     index = check_folder(folder, preset=preset, timeframe=timeframe)
-    calibration = read_json(folder, "calibration.json", Calibration)
-    if tuple(horizon.horizon_minutes for horizon in calibration.horizons) != index.config.horizons_minutes:
-        raise BadModelFolder(str(folder), "calibration.json has other horizons than model_index.json")
-    return LDM4TSPipeline(
+    calibrations = read_json(folder, "calibration.json", CalibrationFile)
+    _check_calibrations(folder, calibrations, index.config)
+    pipeline = LDM4TSPipeline(
         config=index.config,
         vae=_module(folder, "vae", AutoencoderKL),
         unet=_module(folder, "unet", UNet2DConditionModel),
@@ -63,9 +67,20 @@ def from_pretrained(folder: Path, *, preset: Preset | None = None, timeframe: st
         conditioner=_module(folder, "conditioner", CandleConditioner),
         fusion=_module(folder, "temporal_fusion", TemporalFusion),
         width=_module(folder, "width", WidthNetwork),
-        calibration=calibration,
+        calibration=calibrations.main,
+        other_calibrations=calibrations.also_timeframes,
         model_version=index.model_version,
     )
+    return pipeline if timeframe is None else pipeline.at(timeframe)
+
+
+def _check_calibrations(folder: Path, calibrations: CalibrationFile, config: LDM4TSConfig) -> None:
+    unknown = sorted(calibrations.also_timeframes.keys() - set(config.also_timeframes))
+    if unknown:
+        raise BadModelFolder(str(folder), f"calibration.json has {', '.join(unknown)}, which model_index.json has not")
+    for timeframe, calibration in {config.timeframe: calibrations.main, **calibrations.also_timeframes}.items():
+        if tuple(horizon.horizon_minutes for horizon in calibration.horizons) != config.at(timeframe).horizons_minutes:
+            raise BadModelFolder(str(folder), f"calibration.json has other horizons than model_index.json for {timeframe} candles")
 
 
 ModuleT = TypeVar("ModuleT", bound=ModelMixin)

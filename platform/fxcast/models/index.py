@@ -37,6 +37,9 @@ class ModelIndex(Settings):
 def check_folder(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> ModelIndex:
     """Check a model folder without loading its weights; that those are whole is checked too.
 
+    Args:
+        timeframe: That the model must have been trained on.
+
     Raises:
         BadModelFolder: If it is missing, incomplete or unreadable, or of another preset or timeframe.
     """
@@ -54,8 +57,8 @@ def check_folder(folder: Path, *, preset: Preset | None = None, timeframe: str |
     index = read_json(folder, "model_index.json", ModelIndex)
     if preset is not None and index.config.preset != preset:
         raise BadModelFolder(str(folder), f"is of preset {index.config.preset!r}, expected {preset!r}")
-    if timeframe is not None and index.config.timeframe != timeframe:
-        raise BadModelFolder(str(folder), f"is for {index.config.timeframe} candles, expected {timeframe}")
+    if timeframe is not None and timeframe not in index.config.timeframes:
+        raise BadModelFolder(str(folder), f"is for {', '.join(index.config.timeframes)} candles, expected {timeframe}")
     return index
 
 

@@ -13,6 +13,10 @@ from fxcast.models.summary import LDM4TS, check_forecaster
 def load_forecaster(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> Forecaster:
     """Load a folder of any forecaster.
 
+    Args:
+        preset: Of LDM4TS that it must be of.
+        timeframe: Which to forecast, of those it was trained on; by default its main one.
+
     Raises:
         BadModelFolder: As `check_forecaster`, or if a part can't be loaded.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -42,7 +42,9 @@ class FuturePaths:
 
 @dataclass(frozen=True, kw_only=True)
 class LDM4TSPipeline:
-    """The trained parts of LDM4TS; implements `Forecaster`.
+    """The trained parts of LDM4TS; implements `Forecaster` for one of the timeframes that they were trained on, the config's.
+
+    `other_calibrations` are those of the others, by name; one that has none takes over this one's.
 
     Source: LDM4TS, arXiv:2502.14887. There the history is denoised; here the target is the chart of the future, so that the
     samples are a predictive distribution.
@@ -57,6 +59,7 @@ class LDM4TSPipeline:
     width: WidthNetwork
     calibration: Calibration
     model_version: str
+    other_calibrations: Mapping[str, Calibration] = field(default_factory=dict[str, Calibration])
 
     @classmethod
     def untrained(cls, config: LDM4TSConfig, vae: AutoencoderKL, sentence_embeddings: Tensor) -> Self:
@@ -99,6 +102,18 @@ class LDM4TSPipeline:
     @property
     def horizons_minutes(self) -> tuple[int, ...]:
         return self.config.horizons_minutes
+
+    def at(self, timeframe: str) -> Self:
+        """Return the forecaster of another timeframe that the model was trained on, made of the same parts.
+
+        Raises:
+            BadSetting: If it wasn't.
+        """
+        config = self.config.at(timeframe)
+        calibrations = {self.config.timeframe: self.calibration, **self.other_calibrations}
+        own = calibrations.pop(timeframe, None)
+        calibration = self.calibration.at(config.horizons_minutes) if own is None else own
+        return replace(self, config=config, calibration=calibration, other_calibrations=calibrations)
 
     @property
     def device(self) -> torch.device:

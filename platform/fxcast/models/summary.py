@@ -19,7 +19,7 @@ PIPELINES: tuple[str, ...] = (LDM4TS, *get_args(OpponentPipeline))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecasterSummary:
-    """What a folder says of its forecaster."""
+    """What a folder says of its forecaster, as one of its timeframes: the one that was asked for, or its main one."""
 
     pipeline: str
     model_version: str
@@ -39,18 +39,19 @@ def check_forecaster(folder: Path, *, preset: Preset | None = None, timeframe: s
 
     Args:
         preset: Only LDM4TS has presets: a folder of anything else is refused where one is asked for.
-        timeframe: That it must be of.
+        timeframe: That it must forecast; by default its main one.
 
     Raises:
         BadModelFolder: If it is missing, incomplete, unreadable, of an unknown pipeline, or not what was asked for.
     """
     if _pipeline(folder) == LDM4TS:
         found = check_folder(folder, preset=preset, timeframe=timeframe)
+        config = found.config if timeframe is None else found.config.at(timeframe)
         return ForecasterSummary(
             pipeline=found.pipeline,
             model_version=found.model_version,
-            timeframe=found.config.timeframe,
-            horizons_minutes=found.config.horizons_minutes,
+            timeframe=config.timeframe,
+            horizons_minutes=config.horizons_minutes,
         )
     index = check_opponent(folder, timeframe=timeframe)
     if preset is not None:

@@ -17,6 +17,8 @@ from fxcast.models.summary import check_forecaster
 from fxcast.serving.api import ForecastApi
 from fxcast.serving.service import LDM4TSInferenceService
 
+_REGISTRY_TIMEFRAME = "1h"
+
 
 class ServiceArgs(Settings):
     """`args` of the application."""
@@ -24,7 +26,9 @@ class ServiceArgs(Settings):
     model_folder: Path | None = Field(default=None, description="folder of the model; without it, the registry's active model")
     database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
     symbol: str = Field(default="EURUSD", description="whose active model to serve")
-    timeframe: str = Field(default="1h", description="of which timeframe")
+    timeframe: str | None = Field(
+        default=None, description="which to serve; by default 1h of the registry, and of a folder the model's main one"
+    )
     preset: Preset | None = Field(
         default=None, description="of LDM4TS that the model must be of; by default any forecaster is served"
     )
@@ -44,7 +48,7 @@ def build(args: dict[str, Any]) -> Application:
 
     Raises:
         BadSetting: If an arg is unknown or out of range.
-        BadModelFolder: If the model is incomplete or of another preset; nothing is started then.
+        BadModelFolder: If the model is incomplete, or of another preset or timeframe; nothing is started then.
         BadSetup: If no model is registered as active, or a database URL can't be read. A metrics database that does not answer
             stops nothing.
     """
@@ -55,14 +59,15 @@ def build(args: dict[str, Any]) -> Application:
         raise BadSetting(f"args of the Serve config: {explain(error, ServiceArgs)}") from None
     folder = settings.model_folder
     if folder is None:
-        model = active_model(open_database(settings.database_url), settings.symbol, settings.timeframe)
+        timeframe = settings.timeframe or _REGISTRY_TIMEFRAME
+        model = active_model(open_database(settings.database_url), settings.symbol, timeframe)
         if model is None:
-            message = f"no model is active for {settings.symbol} {settings.timeframe}; train one with python -m jobs.train"
-            raise BadSetup(message)
+            raise BadSetup(f"no model is active for {settings.symbol} {timeframe}; train one with python -m jobs.train")
         folder = model.folder
-    check_forecaster(folder, preset=settings.preset)
+    timeframe = check_forecaster(folder, preset=settings.preset, timeframe=settings.timeframe).timeframe
     metrics = settings.metrics_database_url
     if metrics is not None:
         make_database_url(metrics)
         metrics = absolute_database_url(metrics)  # a replica may have another working directory
-    return ForecastApi.bind(LDM4TSInferenceService.bind(str(folder), settings.preset, settings.threads, metrics))
+    service = LDM4TSInferenceService.bind(str(folder), settings.preset, settings.threads, metrics, timeframe)
+    return ForecastApi.bind(service)

@@ -33,14 +33,22 @@ class LDM4TSInferenceService:
         threads: Threads of torch.
         metrics_database_url: Where minutes of inference are written; nowhere if neither this nor the environment variable
             FXCAST_METRICS_DATABASE_URL, which wins, is set.
+        timeframe: Which to forecast, of those that the model was trained on; by default its main one.
 
     Raises:
-        BadModelFolder: If the folder is incomplete, corrupt or of another preset.
+        BadModelFolder: If the folder is incomplete, corrupt, or of another preset or timeframe.
     """
 
     _metrics: InferenceMetrics | None = None
 
-    def __init__(self, model_folder: str, preset: Preset | None, threads: int, metrics_database_url: str | None = None) -> None:
+    def __init__(
+        self,
+        model_folder: str,
+        preset: Preset | None,
+        threads: int,
+        metrics_database_url: str | None = None,
+        timeframe: str | None = None,
+    ) -> None:
         import torch  # here and not above: what deploys this class needs no torch, and need not wait for it
 
         from fxcast.models.load import load_forecaster
@@ -51,7 +59,8 @@ class LDM4TSInferenceService:
         self._executor = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="forecast", initializer=torch.set_num_threads, initargs=(threads,)
         )
-        self._forecaster = self._executor.submit(load_forecaster, Path(model_folder), preset=preset).result()
+        loading = self._executor.submit(load_forecaster, Path(model_folder), preset=preset, timeframe=timeframe)
+        self._forecaster = loading.result()
         self._executor.submit(self._warm_up).result()
         url = metrics_url(metrics_database_url)
         if url is not None:

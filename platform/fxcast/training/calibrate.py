@@ -19,14 +19,21 @@ _CHUNK = 4  # windows sampled at a time
 
 
 def calibrate(
-    pipeline: LDM4TSPipeline, validation: WindowArrays, training: TrainingConfig, callbacks: Callbacks, fitted_on: str
+    pipeline: LDM4TSPipeline,
+    validation: WindowArrays,
+    training: TrainingConfig,
+    callbacks: Callbacks,
+    fitted_on: str,
+    *,
+    stage: str = "calibration",
 ) -> LDM4TSPipeline:
     """Return the pipeline with a calibration fitted on validation windows, all of them.
 
     Args:
-        validation: Windows of the validation period, of several symbols in any order, moves in units of volatility·√bars; the same
-            on every worker.
+        validation: Windows of the validation period, of the pipeline's timeframe, of several symbols in any order, moves in units
+            of volatility·√bars; the same on every worker.
         fitted_on: The period in words, kept in `calibration.json`.
+        stage: As progress calls it.
     """
     validation = validation.take(np.argsort(validation.windows.closed_at, kind="stable"))
     mine = np.arange(rank(), len(validation), world_size())
@@ -37,7 +44,7 @@ def calibrate(
         windows = validation.windows.take(positions)
         seeds = [int(position) for position in positions]
         sampled.append(pipeline.sample_moves(windows, num_samples=training.calibration_samples, seeds=seeds))
-        callbacks.progress("calibration", min(start + _CHUNK, len(mine)), len(mine))
+        callbacks.progress(stage, min(start + _CHUNK, len(mine)), len(mine))
     shares = gather((mine, np.concatenate(sampled)))
     order = np.argsort(np.concatenate([positions for positions, _ in shares]))
     moves = np.concatenate([drawn for _, drawn in shares])[order]  # (windows, samples, horizons)

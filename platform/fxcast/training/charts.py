@@ -80,7 +80,9 @@ def evenly(ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def join(parts: Sequence[WindowArrays]) -> WindowArrays:
-    """Return the windows of several series one after the other."""
+    """Return the windows of several series of one timeframe one after the other."""
+    if len({part.windows.timeframe for part in parts}) > 1:
+        raise ValueError("windows of several timeframes can't be one batch")
     return WindowArrays(
         windows=WindowBatch(
             symbols=tuple(symbol for part in parts for symbol in part.windows.symbols),

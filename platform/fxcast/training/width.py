@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,7 @@ def fit_width(
     training: TrainingConfig,
     callbacks: Callbacks,
     *,
+    also_train: Sequence[WindowArrays] = (),
     is_trained: bool = False,
 ) -> WidthFit:
     """Fit the pipeline's width network in place, with a Student-t likelihood; early stopping on the CRPS of validation.
@@ -60,13 +62,14 @@ def fit_width(
     It has some ten thousand weights, so the first worker fits it alone, and the others take it over.
 
     Args:
-        train: All training windows, moves in units of volatility·√bars.
-        validation: All validation windows, likewise.
+        train: All training windows of the main timeframe, moves in units of volatility·√bars.
+        validation: All its validation windows, likewise.
+        also_train: Training windows of other timeframes, likewise, each part of one.
         is_trained: The network has learned already: it goes on from there, in its own units.
     """
     fitted: tuple[dict[str, Tensor], WidthFit] | None = None
     if rank() == 0:
-        fitted = _fit(pipeline, train, validation, training, callbacks, is_trained=is_trained)
+        fitted = _fit(pipeline, [train, *also_train], validation, training, callbacks, is_trained=is_trained)
     state, fit = next(each for each in gather(fitted) if each is not None)
     pipeline.width.load_state_dict(state)
     return fit
@@ -74,7 +77,7 @@ def fit_width(
 
 def _fit(
     pipeline: LDM4TSPipeline,
-    train: WindowArrays,
+    train: Sequence[WindowArrays],
     validation: WindowArrays,
     training: TrainingConfig,
     callbacks: Callbacks,
@@ -82,7 +85,7 @@ def _fit(
     is_trained: bool,
 ) -> tuple[dict[str, Tensor], WidthFit]:
     network = copy.deepcopy(pipeline.width).cpu()
-    seen, checked = (_examples(part, pipeline.config) for part in (train, validation))
+    seen, checked = (_examples(parts, pipeline.config) for parts in (train, [validation]))
     points = [2**knot - 1 for knot in range(int(math.log2(pipeline.config.path_points)) + 1)]
     if not is_trained:
         network.centre.copy_(seen.features.mean(dim=0))
@@ -121,13 +124,14 @@ def _fit(
     return best_state, WidthFit(step=best_step, skill=1.0 - best / walk)
 
 
-def _examples(windows: WindowArrays, config: LDM4TSConfig) -> _Examples:
-    features = width_features(windows.windows, config.volatility_span_bars).astype(np.float32)
+def _examples(parts: Sequence[WindowArrays], config: LDM4TSConfig) -> _Examples:
+    features = np.concatenate([width_features(part.windows, config.volatility_span_bars) for part in parts])
+    volatility = np.concatenate([part.volatility for part in parts])
     return _Examples(
-        features=torch.from_numpy(features),
-        symbols=symbol_numbers(windows.windows.symbols, config.symbols),
-        moves=torch.from_numpy(windows.moves.astype(np.float32)),
-        weights=torch.from_numpy((windows.volatility / windows.volatility.mean()).astype(np.float32)),
+        features=torch.from_numpy(features.astype(np.float32)),
+        symbols=torch.cat([symbol_numbers(part.windows.symbols, config.symbols) for part in parts]),
+        moves=torch.from_numpy(np.concatenate([part.moves for part in parts]).astype(np.float32)),
+        weights=torch.from_numpy((volatility / volatility.mean()).astype(np.float32)),
     )
 
 

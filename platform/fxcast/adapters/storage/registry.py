@@ -25,6 +25,7 @@ class RegisteredModel:
 
     Attributes:
         symbol: The pair it was trained for, `ANY_SYMBOL` for one trained on several.
+        timeframe: Its main one; a model of several is found under no other, but its folder forecasts each.
         data_hash: Identifies the candles it was trained on, from `data_start` to `data_end`.
         config: How it was built and trained, plain JSON types.
         metrics: How it scored, plain JSON types.

@@ -1,0 +1,188 @@
+"""Measure training and batch forecasting of preset `tiny` on the packaged sample. `make bench`."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from fxcast.cluster.batch_forecast import (
+    ForecastSource,
+    WindowRequest,
+    Workers,
+    batch_forecast,
+    folder_source,
+    random_walk_source,
+)
+from fxcast.cluster.forecast_cache import ForecastCache
+from fxcast.cluster.local import REPOSITORY, ray_session
+from fxcast.cluster.train_checkpoint import install_model
+from fxcast.cluster.train_driver import train_model
+from fxcast.data.packaged import read_packaged_sample
+from fxcast.data.store import CandleStore
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.timeframe import Timeframe
+from fxcast.models.load import load_forecaster
+from fxcast.training.config import TrainingConfig
+from jobs.train import TrainJob, plan_training
+from tests.benchmarks.result import Against, Figure
+
+_COMMAND = "python -m tests.benchmarks.training"
+_FOLDER = REPOSITORY / "runs" / "bench"
+_LIMIT_MB = 4096.0
+_HOUR = Timeframe("1h")
+_FORECASTS, _SAMPLES = 400, 50
+# Default sizes; only shorter, and validated at its end alone.
+_TRAINING = TrainingConfig(
+    steps=80, evaluate_every_steps=80, checkpoint_every_steps=80, width_steps=400, fusion_steps=20, calibration_samples=20
+)
+
+
+def family(root: int) -> Iterator[tuple[int, str]]:
+    """Yield (process id, command line) of a process and all that descend from it."""
+    parents: dict[int, int] = {}
+    commands: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+    wanted = {root}
+    while more := {process for process, parent in parents.items() if parent in wanted} - wanted:
+        wanted |= more
+    return ((process, commands[process]) for process in sorted(wanted) if process in commands)
+
+
+def proportional_mb(process: int) -> float:
+    """Return a process' memory, of what it shares with others its share."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024.0
+
+
+@dataclass(slots=True)
+class MemoryWatch:
+    """Looks twice a second at the memory of this process and its descendants, inside a `with` block.
+
+    Attributes:
+        training_mb: The most that this process and Ray's workers had together.
+        all_mb: The most with Ray's own servers too (scheduler, object store, dashboard).
+    """
+
+    training_mb: float = 0.0
+    all_mb: float = 0.0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def _watch(self) -> None:
+        own = int(Path("/proc/self").readlink().name)
+        while not self._stop.wait(0.5):
+            sizes = {(process, command): proportional_mb(process) for process, command in family(own)}
+            working = sum(size for (process, command), size in sizes.items() if process == own or command.startswith("ray::"))
+            self.training_mb = max(self.training_mb, working)
+            self.all_mb = max(self.all_mb, sum(sizes.values()))
+
+
+def windows_per_second(job: TrainJob, models: Path) -> float:
+    """Train, keep the model, and return how many windows a second the denoiser took in; without the workers' start."""
+    seen: list[tuple[float, int]] = []
+
+    def progress(stage: str, done: int, _total: int) -> None:
+        if stage == "denoiser":
+            seen.append((time.perf_counter(), done))
+
+    plan = plan_training(job)
+    outcome = train_model(plan, progress)
+    assert outcome.model is not None
+    install_model(outcome.model, models / plan.name, preset=job.preset, timeframe=job.timeframe)
+    (began, first), (ended, last) = seen[0], seen[-1]
+    return (last - first) * plan.training.batch_size / (ended - began)
+
+
+def measure_training(folder: Path) -> None:
+    """Train once on one worker and once on two, from the same encoded windows, and watch the memory of both."""
+    speeds: list[float] = []
+    with MemoryWatch() as memory:
+        for workers in (1, 2):
+            job = TrainJob(
+                name=f"workers-{workers}",
+                store=str(folder / "store"),
+                storage_path=str(folder / "train"),
+                training=_TRAINING,
+                workers=str(workers),
+            )
+            speeds.append(windows_per_second(job, folder / "models"))
+    one, two = speeds
+    _publish("training_windows_per_second", two, "/s", Against(name="1 worker instead of 2", value=one))
+    print(f"2 workers took in {two / one:.2f} times the windows of 1")
+    _publish("training_peak_memory", memory.training_mb, "MB", Against(name="allowed", value=_LIMIT_MB))
+    print(f"driver and workers of both runs, at the same time; with Ray's servers {memory.all_mb:,.0f} MB")
+
+
+def seconds_to_forecast(source: ForecastSource, series: CandleSeries, folder: Path) -> float:
+    """Return the seconds from the call to the last forecast; the start of two actors is among them."""
+    ends = np.arange(len(series) - _FORECASTS, len(series))  # the newest, which training has not seen
+    started = time.perf_counter()
+    forecasts = batch_forecast(
+        source,
+        [WindowRequest(series=series, ends=ends)],
+        timeframe=_HOUR,
+        num_samples=_SAMPLES,
+        cache=ForecastCache(folder),
+        workers=Workers(actors=2, batch_windows=16),
+    )
+    taken = time.perf_counter() - started
+    assert forecasts.computed == _FORECASTS, forecasts.computed
+    return taken
+
+
+def measure_forecasts(folder: Path, series: CandleSeries) -> None:
+    """Forecast the same windows with the model that was just trained and with the random walk."""
+    model = folder / "models" / "workers-2"
+    ldm4ts = folder_source(model, partial(load_forecaster, model))
+    walk = random_walk_source(_HOUR, ldm4ts.horizons_minutes)
+    walk_s = seconds_to_forecast(walk, series, folder / "forecasts")
+    ldm4ts_s = seconds_to_forecast(ldm4ts, series, folder / "forecasts")
+    _publish("batch_forecasts_per_second", _FORECASTS / ldm4ts_s, "/s", Against(name="random walk", value=_FORECASTS / walk_s))
+    print(
+        f"{_FORECASTS} windows, {_SAMPLES} samples each, with the start of 2 actors: {ldm4ts_s:.1f} s, random walk {walk_s:.1f} s"
+    )
+
+
+def _publish(name: str, value: float, unit: str, against: Against) -> None:
+    Figure(name=name, value=value, unit=unit, against=against, command=_COMMAND).publish(_FOLDER)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    series = read_packaged_sample().series
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        CandleStore(folder / "store").append(series)
+        with ray_session(num_cpus=2):
+            measure_training(folder)
+            measure_forecasts(folder, series)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The paper preset through the job that trains it: 224 pixels, an SD-like VAE, CLIP, and workers that ask for GPUs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+from ray.util.state import list_actors, list_tasks
+
+from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.registry import active_model
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecaster import WindowBatch, predict
+from fxcast.models.load import load_forecaster
+from fxcast.models.pipeline import LDM4TSPipeline
+from fxcast.training.config import TrainingConfig
+from jobs.train import TrainJob, train
+from tests.paper_factories import TEXT_WIDTH, save_autoencoder, save_text_encoder
+
+_SHORT = TrainingConfig(
+    steps=2,
+    batch_size=4,
+    window_stride_bars=400,
+    evaluate_every_steps=2,
+    checkpoint_every_steps=2,
+    validation_windows=4,
+    scored_windows=4,
+    scored_samples=2,
+    width_steps=5,
+    fusion_steps=2,
+    calibration_windows=20,
+    calibration_samples=2,
+)
+
+
+@pytest.fixture
+def gpu_node(dashboard_url: str) -> Generator[str]:
+    """Let a machine with two GPUs, which are not there, join the cluster; its id."""
+    assert dashboard_url
+    context = ray.get_runtime_context()
+    before = {node["NodeID"] for node in ray.nodes()}
+    (head,) = (node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        *("start", "--address", context.gcs_address, "--node-ip-address", head["NodeManagerAddress"]),
+        *("--num-cpus", "2", "--num-gpus", "2", "--object-store-memory", "100000000", "--block"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        try:
+            yield joined(before, node)
+        finally:
+            node.terminate()
+
+
+def joined(before: set[str], process: subprocess.Popen[bytes]) -> str:
+    """Wait until a node is there that was not before."""
+    for _ in range(240):
+        new = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in before]
+        if new:
+            return new[0]
+        assert process.poll() is None, "ray start has ended"
+        threading.Event().wait(0.25)  # between looks at what another process does
+    raise AssertionError("no node joined in a minute")
+
+
+def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_forecasts(
+    gpu_node: str, store: Path, series: CandleSeries, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    database_url = f"sqlite:///{tmp_path / 'registry.db'}"
+    migrate(database_url)
+    job = TrainJob(
+        name="paper",
+        preset="paper",
+        store=str(store),
+        models=tmp_path / "models",
+        database_url=database_url,
+        autoencoder=str(save_autoencoder(tmp_path_factory.mktemp("vae"))),
+        text_encoder=str(save_text_encoder(tmp_path_factory.mktemp("clip"))),
+        unet_channels=(16, 16),
+        condition_width=16,
+        sampler_steps=2,
+        training=_SHORT,
+        workers="2",
+        use_gpu=True,
+    )
+    model = train(job)
+    address = ray.get_runtime_context().gcs_address
+    workers = cast(
+        "list[Any]",
+        list_actors(address, filters=[("class_name", "=", "RayTrainWorker"), ("node_id", "=", gpu_node)], detail=True),
+    )
+    assert len(workers) == 2, "both workers were where the GPUs are"
+    assert all(gpus_of(worker.required_resources) == 1.0 for worker in workers)
+    tasks = cast("list[Any]", list_tasks(address, filters=[("name", "=", "_encode"), ("node_id", "=", gpu_node)], detail=True))
+    assert tasks, "windows were encoded there too"
+    assert all(gpus_of(task.required_resources) == 1.0 for task in tasks)
+
+    assert (model.preset, model.metrics["step"], model.metrics["stopped_by"]) == ("paper", 2, "steps")
+    assert model.metrics["validation_windows"] == 4
+    active = active_model(open_database(database_url), "EURUSD", "1h")
+    assert active is not None
+    assert active.version == "paper"
+    pipeline = load_forecaster(model.folder, preset="paper", timeframe="1h")
+    assert isinstance(pipeline, LDM4TSPipeline)
+    assert pipeline.calibration.windows == 20
+    assert pipeline.conditioner.sentence_embeddings.shape[1] == TEXT_WIDTH, "CLIP's, not the packaged encoder's"
+    window = series.slice(5000, 5100)
+    futures = pipeline.sample_paths(WindowBatch.of(window), num_samples=2, seeds=[1])
+    assert futures.charts.shape == (1, 2, 3, 224, 224)
+    prediction = predict(pipeline, window, horizons_minutes=(240, 960, 3840), num_samples=4, seed=1)
+    assert prediction.model_version == "paper"
+    assert all(horizon.std > 0 for horizon in prediction.horizons.values())
+
+
+def gpus_of(resources: Mapping[str, float]) -> float:
+    """Return the GPUs that something reserves, by itself or as a part of a placement group."""
+    return max((amount for name, amount in resources.items() if name == "GPU" or name.startswith("GPU_group_")), default=0.0)
