@@ -16,6 +16,7 @@ import torch
 from ray.util.queue import Queue
 
 from fxcast.cluster.train_checkpoint import MODEL_FOLDER, write_identity
+from fxcast.cluster.train_device import worker_device
 from fxcast.cluster.train_plan import positions_of
 from fxcast.cluster.train_sssd import SSSDPlan
 from fxcast.models.baselines.card import opponent_card
@@ -37,7 +38,7 @@ def fit(config: dict[str, Any], resume_from: Path | None) -> None:
     torch.set_num_threads(plan.threads_per_worker)
     torch.manual_seed(plan.training.seed)  # the same untrained weights on every worker
     started = datetime.now(UTC)
-    sssd = SSSD.untrained(plan.model).to(ray.train.torch.get_device())
+    sssd = SSSD.untrained(plan.model).to(worker_device())
     series = plan.series()
     train = Windows.of(series, [positions_of(one, plan.train) for one in series], plan.model)
     validation = Windows.of(series, [positions_of(one, plan.validation) for one in series], plan.model)

@@ -15,6 +15,7 @@ from fxcast.domain.forecaster import Forecaster, WindowBatch
 from fxcast.domain.timeframe import Timeframe
 
 COVERAGE = 0.9  # of [q05, q95]
+_RATE, _DELAY_OF_FULL_RATE = 0.08, 4
 _LARGEST_LOG_WIDTH = 2.0  # no forecast is widened or narrowed more than 7.4 times
 
 
@@ -28,10 +29,10 @@ class OnlineCalibration(Settings):
 
     horizons_minutes: tuple[int, ...]
     log_widths: tuple[float, ...] = Field(description="of each horizon; 0 changes nothing")
-    rate: float = Field(default=0.08, gt=0, le=1, description="how much a miss widens, in logarithm")
+    rate: float = Field(default=_RATE, gt=0, le=1, description="how much a miss widens, in logarithm")
 
     @classmethod
-    def fresh(cls, horizons_minutes: tuple[int, ...], *, rate: float = 0.08) -> OnlineCalibration:
+    def fresh(cls, horizons_minutes: tuple[int, ...], *, rate: float = _RATE) -> OnlineCalibration:
         """Return one that has seen nothing and changes nothing."""
         return cls(horizons_minutes=horizons_minutes, log_widths=(0.0,) * len(horizons_minutes), rate=rate)
 
@@ -87,6 +88,19 @@ class OnlineCalibrated:
         return self.calibration.apply(self.forecaster.sample(windows, num_samples=num_samples, seeds=seeds))
 
 
+def rate_for(delay: int) -> float:
+    """Return the rate for outcomes that become known some forecasts later.
+
+    A width that is corrected by what was given out long ago overshoots: a miss moves the share of misses by about 0.34 of the step,
+    and such a loop swings ever wider where 0.34 · rate · delay passes π / 2. Four forecasts' delay take the full rate, more take
+    less: rate · delay stays at 0.32 or below.
+
+    Args:
+        delay: Forecasts made until an outcome is known, its own included; 1 or more.
+    """
+    return _RATE * min(1.0, _DELAY_OF_FULL_RATE / delay)
+
+
 def calibrated_in_turn(moves: FloatArray, outcomes: FloatArray, known_from: NDArray[np.int64], *, rate: float = 0.08) -> FloatArray:
     """Calibrate forecasts of one horizon as they would have been while serving: each by the outcomes known when it was made.
 
@@ -94,7 +108,7 @@ def calibrated_in_turn(moves: FloatArray, outcomes: FloatArray, known_from: NDAr
         moves: Samples of log moves, (n, samples), in the order in which the forecasts were made.
         outcomes: Log moves that came, (n,).
         known_from: Position of the first forecast that is made when an outcome is known, ascending, (n,).
-        rate: As `OnlineCalibration.rate`.
+        rate: As `OnlineCalibration.rate`; by default what suits the delay, `rate_for`.
 
     Returns:
         (n, samples).
@@ -104,7 +118,8 @@ def calibrated_in_turn(moves: FloatArray, outcomes: FloatArray, known_from: NDAr
     """
     if (known_from <= np.arange(len(moves))).any() or (np.diff(known_from) < 0).any():
         raise ValueError("an outcome becomes known after its forecast is made, and in the order of the forecasts")
-    calibration = OnlineCalibration.fresh((1,), rate=rate)
+    delay = int((known_from - np.arange(len(moves))).max(initial=1))
+    calibration = OnlineCalibration.fresh((1,), rate=rate_for(delay) if rate is None else rate)
     calibrated = np.empty_like(moves)
     inside = np.empty(len(moves), dtype=np.bool_)
     told = 0
