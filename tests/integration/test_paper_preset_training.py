@@ -1,4 +1,7 @@
-"""The paper preset through the job that trains it: 224 pixels, an SD-like VAE, CLIP, and workers that ask for GPUs."""
+"""The paper preset through the job that trains it: 224 pixels, an SD-like VAE, CLIP, and workers that ask for GPUs.
+
+The GPUs are declared and not there: what is shown is how the work is scheduled, and that it goes on on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from fxcast.models.load import load_forecaster
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob, train
+from jobs.train_opponent import SSSDOptions, TrainOpponentJob, train_opponent
 from tests.paper_factories import TEXT_WIDTH, save_autoencoder, save_text_encoder
 
 _SHORT = TrainingConfig(
@@ -90,13 +94,10 @@ def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_fore
         use_gpu=True,
     )
     model = train(job)
-    address = ray.get_runtime_context().gcs_address
-    workers = cast(
-        "list[Any]",
-        list_actors(address, filters=[("class_name", "=", "RayTrainWorker"), ("node_id", "=", gpu_node)], detail=True),
-    )
+    workers = workers_on(gpu_node)
     assert len(workers) == 2, "both workers were where the GPUs are"
     assert all(gpus_of(worker.required_resources) == 1.0 for worker in workers)
+    address = ray.get_runtime_context().gcs_address
     tasks = cast("list[Any]", list_tasks(address, filters=[("name", "=", "_encode"), ("node_id", "=", gpu_node)], detail=True))
     assert tasks, "windows were encoded there too"
     assert all(gpus_of(task.required_resources) == 1.0 for task in tasks)
@@ -116,6 +117,33 @@ def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_fore
     prediction = predict(pipeline, window, horizons_minutes=(240, 960, 3840), num_samples=4, seed=1)
     assert prediction.model_version == "paper"
     assert all(horizon.std > 0 for horizon in prediction.horizons.values())
+
+
+def test_sssd_is_trained_by_workers_that_reserve_a_gpu_each_too(gpu_node: str, store: Path, tmp_path: Path) -> None:
+    database_url = f"sqlite:///{tmp_path / 'registry.db'}"
+    migrate(database_url)
+    job = TrainOpponentJob(
+        kind="sssd",
+        name="sssd",
+        store=str(store),
+        models=tmp_path / "models",
+        database_url=database_url,
+        training=_SHORT,
+        sssd=SSSDOptions(channels=8, blocks=1, states=2, sampler_steps=2),
+        workers=2,
+        use_gpu=True,
+    )
+    assert train_opponent(job).metrics["step"] == 2
+    workers = workers_on(gpu_node)
+    assert len(workers) == 2
+    assert all(gpus_of(worker.required_resources) == 1.0 for worker in workers)
+
+
+def workers_on(node: str) -> list[Any]:
+    """Return Ray Train's workers, those that have ended too."""
+    address = ray.get_runtime_context().gcs_address  # without it Ray asks the newest cluster on this machine
+    found = list_actors(address, filters=[("class_name", "=", "RayTrainWorker"), ("node_id", "=", node)], detail=True)
+    return cast("list[Any]", found)
 
 
 def gpus_of(resources: Mapping[str, float]) -> float:

@@ -294,6 +294,7 @@ def _compute(
     context = ray.data.DataContext.get_current()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
+    logging.getLogger("ray.data._internal.issue_detection").setLevel(logging.ERROR)  # it warns that no memory is reserved
     bars, context.enable_progress_bars = context.enable_progress_bars, False  # the job shows its own
     try:
         forecasts = ray.data.from_arrow(tables).map_batches(

@@ -14,6 +14,7 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.util.queue import Queue
+from torch import nn
 
 from fxcast.cluster.train_checkpoint import MODEL_FOLDER, write_identity
 from fxcast.cluster.train_device import worker_device
@@ -38,7 +39,8 @@ def fit(config: dict[str, Any], resume_from: Path | None) -> None:
     torch.set_num_threads(plan.threads_per_worker)
     torch.manual_seed(plan.training.seed)  # the same untrained weights on every worker
     started = datetime.now(UTC)
-    sssd = SSSD.untrained(plan.model).to(worker_device())
+    device = worker_device()
+    sssd = SSSD.untrained(plan.model).to(device)
     series = plan.series()
     train = Windows.of(series, [positions_of(one, plan.train) for one in series], plan.model)
     validation = Windows.of(series, [positions_of(one, plan.validation) for one in series], plan.model)
@@ -46,7 +48,7 @@ def fit(config: dict[str, Any], resume_from: Path | None) -> None:
     mine = train.chosen(np.arange(rank() * stride, len(train), world_size() * stride))
     evenly = validation.evenly(plan.training.validation_windows)
     checked = evenly.chosen(np.arange(rank(), len(evenly), world_size()))
-    callbacks = _callbacks(config["queue"], config["identity"])
+    callbacks = _callbacks(config["queue"], config["identity"], device)
     fitted = fit_sssd(sssd, mine, checked, plan.training, callbacks, resume_from)
     sssd = replace(sssd, model_version=plan.name)
     if plan.calibrate:
@@ -71,8 +73,11 @@ def fit(config: dict[str, Any], resume_from: Path | None) -> None:
     callbacks.checkpoint(metrics, lambda folder: save_sssd(sssd, folder / MODEL_FOLDER, seen=seen, card=card))
 
 
-def _callbacks(queue: Queue, identity: Mapping[str, Any]) -> Callbacks:
+def _callbacks(queue: Queue, identity: Mapping[str, Any], device: torch.device) -> Callbacks:
     is_first = rank() == 0
+
+    def wrap(module: nn.Module) -> nn.Module:
+        return ray.train.torch.prepare_model(module, move_to_device=device)
 
     def progress(stage: str, done: int, total: int) -> None:
         if is_first and (done % 5 == 0 or done == total):
@@ -87,4 +92,4 @@ def _callbacks(queue: Queue, identity: Mapping[str, Any]) -> Callbacks:
             write_identity(identity, Path(folder))
             ray.train.report(dict(metrics), checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    return Callbacks(wrap=ray.train.torch.prepare_model, progress=progress, checkpoint=checkpoint)
+    return Callbacks(wrap=wrap, progress=progress, checkpoint=checkpoint)
