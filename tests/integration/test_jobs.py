@@ -141,7 +141,7 @@ def test_forecast_from_a_csv_lists_the_rows_that_it_refuses(
     rows[3] = rows[3].split(",")[0] + ",nan,1,1,1,1"
     source = tmp_path / "mine.csv"
     source.write_text("\n".join(["time,open,high,low,close,volume", *rows]))
-    assert forecast.main(["--model", str(model_folder), "--source", str(source), "--num-samples", "5", "--as-json"]) == 0
+    assert forecast.main(["--model", str(model_folder), "--csv", str(source), "--num-samples", "5", "--as-json"]) == 0
     answer = capsys.readouterr()
     assert "refused line 5:" in answer.err
     assert json.loads(answer.out)["price"] == series.closes[129]
@@ -154,7 +154,6 @@ def test_forecast_with_a_model_of_another_timeframe_or_none_says_what_to_do(
     broken.mkdir()
     for arguments, message in (
         (("--model", str(broken)), "incomplete, missing model_index.json"),
-        (("--database-url", f"sqlite:///{tmp_path / 'none.db'}"), "python -m jobs.migrate"),
         (("--model", str(model_folder), "--horizons", "[7]"), "horizons: found 7; allowed: any of [240, 960, 3840] minutes"),
     ):
         assert forecast.main(["--store", str(store), *arguments]) == 2
