@@ -62,7 +62,7 @@ class EvaluateJob(JobSettings):
     forecasts: str = Field(default="runs/forecasts", description="where forecasts are kept, a folder or an object store")
     actors: int | None = Field(default=None, ge=1, description="forecasters at work at once; by default one a CPU, or GPU share")
     gpus_each: float = Field(default=0.0, ge=0, description="GPUs of each of them")
-    batch_windows: int = Field(default=16, ge=1, description="windows sampled at once; 64 of 50 samples take 2.5 GB an actor")
+    batch_windows: int = Field(default=16, ge=1, description="windows sampled at once; more take more memory")
     output: Path | None = Field(default=None, description="folder of the report; by default runs/evaluate/MODEL-TIMEFRAME-START")
 
 

@@ -61,18 +61,21 @@ def family(root: int) -> Iterator[tuple[int, str]]:
     return ((process, commands[process]) for process in sorted(wanted) if process in commands)
 
 
-def proportional_mb(process: int) -> float:
-    """Return a process' memory, of what it shares with others its share."""
+def memory_mb(process: int, file: str, line: str) -> float:
+    """Return a figure of a process' memory from /proc, 0 if it has just ended."""
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
         return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024.0
+    return sum(int(each.split()[1]) for each in lines if each.startswith(f"{line}:")) / 1024.0
 
 
 @dataclass(slots=True)
 class MemoryWatch:
-    """Looks twice a second at the memory of this process and its descendants, inside a `with` block.
+    """Looks at the memory of this process and its descendants, inside a `with` block.
+
+    Counted is each process' own memory and its share of what it shares with others. To ask for that takes long, and would slow the
+    training down: so what each has for itself is looked at twice a second, and the whole where that reaches a new height.
 
     Attributes:
         training_mb: The most that this process and what Ray started for it (workers, actors, tasks) had together.
@@ -95,9 +98,14 @@ class MemoryWatch:
         self._thread.join()
 
     def _watch(self) -> None:
-        own = int(Path("/proc/self").readlink().name)
+        own, highest = int(Path("/proc/self").readlink().name), 0.0
         while not self._stop.wait(0.5):
-            sizes = {(process, command): proportional_mb(process) for process, command in family(own)}
+            processes = list(family(own))
+            alone = sum(memory_mb(process, "status", "RssAnon") for process, _ in processes)
+            if alone < 1.01 * highest:
+                continue
+            highest = alone
+            sizes = {(process, command): memory_mb(process, "smaps_rollup", "Pss") for process, command in processes}
             working = sum(size for (process, command), size in sizes.items() if process == own or command.startswith("ray::"))
             self.training_mb = max(self.training_mb, working)
             self.all_mb = max(self.all_mb, sum(sizes.values()))
@@ -155,7 +163,7 @@ def seconds_to_forecast(source: ForecastSource, series: CandleSeries, folder: Pa
         timeframe=_HOUR,
         num_samples=_SAMPLES,
         cache=ForecastCache(folder),
-        workers=Workers(actors=2, batch_windows=16),
+        workers=Workers(actors=2),
         show=show,
     )
     assert forecasts.computed == _FORECASTS, forecasts.computed

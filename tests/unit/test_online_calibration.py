@@ -51,8 +51,9 @@ def test_outcomes_known_long_after_do_not_make_the_width_swing() -> None:
     samples, outcomes = doubling_market(delay, months=12, seed=5)
     samples[len(samples) // 2 :] *= 2.0  # a forecaster that knows the market, and needs no correction
     known_from = np.arange(len(samples)) + delay
-    in_turn, too_fast = (calibrated_in_turn(samples, outcomes, known_from, rate=rate) for rate in (None, 0.08))
-    before, after, swinging = (float(crps_ensemble(outcomes, each).mean()) for each in (samples, in_turn, too_fast))
+    in_turn = calibrated_in_turn(samples, outcomes, known_from)
+    too_fast = calibrated_in_turn(samples, outcomes, known_from, rate=0.08)
+    before, after, swinging = (float(np.asarray(crps_ensemble(outcomes, each)).mean()) for each in (samples, in_turn, too_fast))
     assert after < 1.03 * before
     assert swinging > 1.10 * before
     assert rate_for(delay) * delay == pytest.approx(0.32)

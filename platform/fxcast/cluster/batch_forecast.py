@@ -78,7 +78,7 @@ class Workers:
 
     actors: int | None = None
     gpus_each: float = 0.0
-    batch_windows: int = 64
+    batch_windows: int = 16  # 64 of 50 samples take 2.5 GB an actor
 
 
 def random_walk_source(timeframe: Timeframe, horizons_minutes: tuple[int, ...]) -> ForecastSource:
@@ -286,7 +286,7 @@ def _compute(
         columns.append(np.stack([np.full(len(rows), which), rows, ends - first], axis=1))
     named = np.concatenate(columns)  # (windows, 3)
     actors = workers.actors or _room(workers.gpus_each)
-    block = min(workers.batch_windows * _BATCHES_A_BLOCK, math.ceil(len(named) / actors))
+    block = min(workers.batch_windows * _BATCHES_A_BLOCK, math.ceil(len(named) / (2 * actors)))
     tables = [
         pa.table({name: part[:, column] for column, name in enumerate(("which", "row", "end"))})
         for part in (named[first : first + block] for first in range(0, len(named), block))
@@ -303,7 +303,9 @@ def _compute(
             fn_constructor_kwargs={"has_gpu": workers.gpus_each > 0},
             batch_size=workers.batch_windows,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+            # All from the start, and one block at a time: in a pool that grows, the first would have taken the blocks before the
+            # others were there.
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(tables)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=workers.gpus_each or None,
         )

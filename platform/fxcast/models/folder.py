@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar, cast
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 from fxcast.errors import BadModelFolder
 from fxcast.models.calibration import CalibrationFile
 from fxcast.models.conditioning import CandleConditioner
 from fxcast.models.config import LDM4TSConfig, Preset
-from fxcast.models.frozen import load_frozen
 from fxcast.models.index import ModelIndex, check_folder, read_json
+from fxcast.models.parts import load_part, load_scheduler
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.temporal_fusion import TemporalFusion
 from fxcast.models.width import WidthNetwork
@@ -61,12 +58,12 @@ def from_pretrained(folder: Path, *, preset: Preset | None = None, timeframe: st
     _check_calibrations(folder, calibrations, index.config)
     pipeline = LDM4TSPipeline(
         config=index.config,
-        vae=_module(folder, "vae", AutoencoderKL),
-        unet=_module(folder, "unet", UNet2DConditionModel),
-        scheduler=_scheduler(folder),
-        conditioner=_module(folder, "conditioner", CandleConditioner),
-        fusion=_module(folder, "temporal_fusion", TemporalFusion),
-        width=_module(folder, "width", WidthNetwork),
+        vae=load_part(folder, "vae", AutoencoderKL),
+        unet=load_part(folder, "unet", UNet2DConditionModel),
+        scheduler=load_scheduler(folder),
+        conditioner=load_part(folder, "conditioner", CandleConditioner),
+        fusion=load_part(folder, "temporal_fusion", TemporalFusion),
+        width=load_part(folder, "width", WidthNetwork),
         calibration=calibrations.main,
         other_calibrations=calibrations.also_timeframes,
         model_version=index.model_version,
@@ -81,20 +78,3 @@ def _check_calibrations(folder: Path, calibrations: CalibrationFile, config: LDM
     for timeframe, calibration in {config.timeframe: calibrations.main, **calibrations.also_timeframes}.items():
         if tuple(horizon.horizon_minutes for horizon in calibration.horizons) != config.at(timeframe).horizons_minutes:
             raise BadModelFolder(str(folder), f"calibration.json has other horizons than model_index.json for {timeframe} candles")
-
-
-ModuleT = TypeVar("ModuleT", bound=ModelMixin)
-
-
-def _module(folder: Path, name: str, kind: type[ModuleT]) -> ModuleT:
-    try:
-        return load_frozen(kind, folder / name)
-    except ValueError as error:
-        raise BadModelFolder(str(folder), f"component {name!r} {error}") from error
-
-
-def _scheduler(folder: Path) -> DPMSolverMultistepScheduler:
-    try:
-        return cast("DPMSolverMultistepScheduler", DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler"))
-    except Exception as error:  # diffusers raises many kinds; all of them mean a broken folder
-        raise BadModelFolder(str(folder), f"component 'scheduler' can't be loaded: {error}") from error

@@ -25,7 +25,7 @@ def load_frozen(kind: type[ModelT], source: str | Path) -> ModelT:
             "tuple[ModelT, dict[str, list[str]]]",
             kind.from_pretrained(str(source), use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True),
         )
-    except Exception as error:  # diffusers and safetensors raise many kinds; all of them mean a broken folder
+    except Exception as error:  # diffusers and safetensors raise OSError, RuntimeError, KeyError and more: raised on as one kind
         raise ValueError(f"can't be loaded: {error}") from error
     if loading["missing_keys"]:
         raise ValueError(f"lacks the weights {', '.join(sorted(loading['missing_keys']))}")

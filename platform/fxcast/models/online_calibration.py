@@ -101,7 +101,9 @@ def rate_for(delay: int) -> float:
     return _RATE * min(1.0, _DELAY_OF_FULL_RATE / delay)
 
 
-def calibrated_in_turn(moves: FloatArray, outcomes: FloatArray, known_from: NDArray[np.int64], *, rate: float = 0.08) -> FloatArray:
+def calibrated_in_turn(
+    moves: FloatArray, outcomes: FloatArray, known_from: NDArray[np.int64], *, rate: float | None = None
+) -> FloatArray:
     """Calibrate forecasts of one horizon as they would have been while serving: each by the outcomes known when it was made.
 
     Args:

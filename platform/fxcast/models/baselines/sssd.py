@@ -23,8 +23,9 @@ from fxcast.models.baselines.state_space import StateSpaceDenoiser
 from fxcast.models.calibration import Calibration
 from fxcast.models.denoiser import new_scheduler
 from fxcast.models.features import CANDLE_FEATURES, STATE_FEATURES, condition_features
-from fxcast.models.frozen import frozen, load_frozen
+from fxcast.models.frozen import frozen
 from fxcast.models.index import read_json
+from fxcast.models.parts import load_part, load_scheduler
 from fxcast.models.path import ewma_volatility, moves_at_horizons
 from fxcast.models.sampler import seeded_noise
 
@@ -180,12 +181,10 @@ def load_sssd(folder: Path, index: OpponentIndex) -> SSSD:
         calibration = read_json(folder, _CALIBRATION_FILE, Calibration)
         if tuple(horizon.horizon_minutes for horizon in calibration.horizons) != config.horizons_minutes:
             raise BadModelFolder(str(folder), f"{_CALIBRATION_FILE} has other horizons than model_index.json")
-    try:
-        network = load_frozen(StateSpaceDenoiser, folder / "network")
-    except ValueError as error:
-        raise BadModelFolder(str(folder), f"component 'network' {error}") from error
-    try:
-        scheduler = cast("DPMSolverMultistepScheduler", DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler"))
-    except Exception as error:  # diffusers raises many kinds; all of them mean a broken folder
-        raise BadModelFolder(str(folder), f"component 'scheduler' can't be loaded: {error}") from error
-    return SSSD(config=config, network=network, scheduler=scheduler, calibration=calibration, model_version=index.model_version)
+    return SSSD(
+        config=config,
+        network=load_part(folder, "network", StateSpaceDenoiser),
+        scheduler=load_scheduler(folder),
+        calibration=calibration,
+        model_version=index.model_version,
+    )
