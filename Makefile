@@ -5,12 +5,13 @@ INSTALLED := .venv/.installed
 PIP := $(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench weights clean distclean
+.PHONY: help install demo test check explore bench weights clean distclean
 
 help:
 	@echo "make demo       train, serve and trade on real candles, on this machine; a few minutes, ends by itself"
 	@echo "make test       static checks, then every test"
 	@echo "make check      ruff, basedpyright and import-linter only"
+	@echo "make explore    the property tests on new random examples; make test repeats the same ones"
 	@echo "make bench      times of forecasts, market data, the feed and training, written to runs/bench/"
 	@echo "make install    set up .venv (the others do it by themselves)"
 	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"
@@ -75,6 +76,9 @@ test: check
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 tests/unit tests/property
 	$(PYTHON) -m pytest tests/integration
 	$(PYTHON) -m pytest tests/e2e
+
+explore: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --hypothesis-profile=explore tests/property
 
 clean:
 	rm -rf runs dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -23,8 +23,8 @@ from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob, plan_training
-from jobs.train_opponent import Kind, SSSDOptions, TrainOpponentJob, main, train_opponent
-from tests.integration.training_run import Killer
+from jobs.train_opponent import Kind, TrainOpponentJob, main, train_opponent
+from tests.integration.training_run import Killer, make_sssd_job
 
 _SHORT = TrainingConfig(
     steps=6, batch_size=8, evaluate_every_steps=3, validation_windows=16, calibration_windows=20, calibration_samples=4
@@ -113,24 +113,15 @@ def test_an_opponent_is_served_by_the_same_api_under_its_own_name(
 
 
 def test_sssd_is_trained_by_ray_on_two_workers_and_comes_back_when_its_name_is_run_again(
-    dashboard_url: str, store: Path, tmp_path: Path, database_url: str, series: CandleSeries
+    dashboard_url: str, store: Path, tmp_path: Path, series: CandleSeries
 ) -> None:
     assert dashboard_url
-    job = TrainOpponentJob(
-        kind="sssd",
-        name="sssd",
-        store=str(store),
-        models=tmp_path / "models",
-        database_url=database_url,
-        training=_SHORT,
-        sssd=SSSDOptions(channels=8, blocks=1, states=2, sampler_steps=2),
-        workers=2,
-    )
+    job = make_sssd_job(store, tmp_path, _SHORT)
     model = train_opponent(job)
     assert (model.metrics["step"], model.metrics["stopped_by"], model.preset) == (6, "steps", "sssd")
     index = check_opponent(model.folder, timeframe="1h")
     assert (index.pipeline, index.model_version, index.data_end) == ("SSSD", "sssd", model.data_end)
-    ldm4ts = plan_training(TrainJob(store=str(store), models=tmp_path / "models", database_url=database_url))
+    ldm4ts = plan_training(TrainJob(store=str(store), models=tmp_path / "models", database_url=job.database_url))
     assert (model.data_start, model.data_end) == (ldm4ts.train[0], ldm4ts.validation[1])
     forecaster = load_forecaster(model.folder)
     prediction = predict(forecaster, series.slice(5000, 5100), horizons_minutes=(240, 960, 3840), num_samples=5, seed=1)
@@ -146,7 +137,7 @@ def test_sssd_is_trained_by_ray_on_two_workers_and_comes_back_when_its_name_is_r
 
 
 def test_sssd_goes_on_from_its_last_checkpoint_after_a_worker_was_killed(
-    dashboard_url: str, store: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    dashboard_url: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dashboard_url
     steps: list[int] = []
@@ -161,16 +152,8 @@ def test_sssd_goes_on_from_its_last_checkpoint_after_a_worker_was_killed(
 
     monkeypatch.setattr("jobs.train_opponent.train_sssd", listening)
     last = 80
-    job = TrainOpponentJob(
-        kind="sssd",
-        name="killed",
-        store=str(store),
-        models=tmp_path / "models",
-        database_url=database_url,
-        training=_SHORT.model_copy(update={"steps": last, "evaluate_every_steps": 10, "patience": last}),
-        sssd=SSSDOptions(channels=8, blocks=1, states=2, sampler_steps=2),
-        workers=2,
-    )
+    longer = _SHORT.model_copy(update={"steps": last, "evaluate_every_steps": 10, "patience": last})
+    job = make_sssd_job(store, tmp_path, longer, name="killed")
     killer = Killer(tmp_path / "train" / "killed", checkpoints="")
     killer.start()
     model = train_opponent(job)

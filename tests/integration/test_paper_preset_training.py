@@ -16,15 +16,16 @@ import pytest
 import ray
 from ray.util.state import list_actors, list_tasks
 
-from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import WindowBatch, predict
 from fxcast.models.load import load_forecaster
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.training.config import TrainingConfig
-from jobs.train import TrainJob, train
-from jobs.train_opponent import SSSDOptions, TrainOpponentJob, train_opponent
+from jobs.train import train
+from jobs.train_opponent import train_opponent
+from tests.integration.training_run import make_job, make_sssd_job
 from tests.paper_factories import TEXT_WIDTH, save_autoencoder, save_text_encoder
 
 _SHORT = TrainingConfig(
@@ -76,22 +77,18 @@ def joined(before: set[str], process: subprocess.Popen[bytes]) -> str:
 def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_forecasts(
     gpu_node: str, store: Path, series: CandleSeries, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    database_url = f"sqlite:///{tmp_path / 'registry.db'}"
-    migrate(database_url)
-    job = TrainJob(
-        name="paper",
-        preset="paper",
-        store=str(store),
-        models=tmp_path / "models",
-        database_url=database_url,
-        autoencoder=str(save_autoencoder(tmp_path_factory.mktemp("vae"))),
-        text_encoder=str(save_text_encoder(tmp_path_factory.mktemp("clip"))),
-        unet_channels=(16, 16),
-        condition_width=16,
-        sampler_steps=2,
-        training=_SHORT,
-        workers="2",
-        use_gpu=True,
+    job = make_job(store, tmp_path).model_copy(
+        update={
+            "name": "paper",
+            "preset": "paper",
+            "autoencoder": str(save_autoencoder(tmp_path_factory.mktemp("vae"))),
+            "text_encoder": str(save_text_encoder(tmp_path_factory.mktemp("clip"))),
+            "unet_channels": (16, 16),
+            "condition_width": 16,
+            "sampler_steps": 2,
+            "training": _SHORT,
+            "use_gpu": True,
+        }
     )
     model = train(job)
     workers = workers_on(gpu_node)
@@ -104,7 +101,7 @@ def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_fore
 
     assert (model.preset, model.metrics["step"], model.metrics["stopped_by"]) == ("paper", 2, "steps")
     assert model.metrics["validation_windows"] == 4
-    active = active_model(open_database(database_url), "EURUSD", "1h")
+    active = active_model(open_database(job.database_url), "EURUSD", "1h")
     assert active is not None
     assert active.version == "paper"
     pipeline = load_forecaster(model.folder, preset="paper", timeframe="1h")
@@ -120,19 +117,7 @@ def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_fore
 
 
 def test_sssd_is_trained_by_workers_that_reserve_a_gpu_each_too(gpu_node: str, store: Path, tmp_path: Path) -> None:
-    database_url = f"sqlite:///{tmp_path / 'registry.db'}"
-    migrate(database_url)
-    job = TrainOpponentJob(
-        kind="sssd",
-        name="sssd",
-        store=str(store),
-        models=tmp_path / "models",
-        database_url=database_url,
-        training=_SHORT,
-        sssd=SSSDOptions(channels=8, blocks=1, states=2, sampler_steps=2),
-        workers=2,
-        use_gpu=True,
-    )
+    job = make_sssd_job(store, tmp_path, _SHORT).model_copy(update={"use_gpu": True})
     assert train_opponent(job).metrics["step"] == 2
     workers = workers_on(gpu_node)
     assert len(workers) == 2

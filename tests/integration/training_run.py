@@ -17,6 +17,7 @@ from ray.util.state import list_actors
 from fxcast.adapters.storage.database import migrate
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob
+from jobs.train_opponent import SSSDOptions, TrainOpponentJob
 
 SHORT = TrainingConfig(
     steps=6,
@@ -39,6 +40,22 @@ def make_job(store: Path, folder: Path) -> TrainJob:
     migrate(database_url)
     return TrainJob(
         name="short", store=str(store), models=folder / "models", database_url=database_url, training=SHORT, workers="2"
+    )
+
+
+def make_sssd_job(store: Path, folder: Path, training: TrainingConfig, *, name: str = "sssd") -> TrainOpponentJob:
+    """A run of SSSD's smallest network on two workers that writes everything below a folder."""
+    database_url = f"sqlite:///{folder / 'registry.db'}"
+    migrate(database_url)
+    return TrainOpponentJob(
+        kind="sssd",
+        name=name,
+        store=str(store),
+        models=folder / "models",
+        database_url=database_url,
+        training=training,
+        sssd=SSSDOptions(channels=8, blocks=1, states=2, sampler_steps=2),
+        workers=2,
     )
 
 

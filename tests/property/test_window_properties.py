@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fxcast.data.resample import resample
@@ -123,6 +123,7 @@ def window_or_none(store: CandleStore, timeframe: Timeframe, moment: datetime, b
     bars=st.integers(1, 60),
     shares=st.lists(st.floats(0.2, 1.05), min_size=2, max_size=4),
 )
+@example(pair=("15m", "4h"), start=TURNS[2], seed=0, hole=False, bars=1, shares=[1.0, 0.75])  # the Sunday of the clock's way back
 def test_window_of_the_store_is_what_closed_and_a_later_candle_changes_nothing(
     pair: tuple[str, str], start: datetime, seed: int, hole: bool, bars: int, shares: list[float]
 ) -> None:

@@ -67,6 +67,16 @@ def test_hours_of_the_closed_sunday_on_which_the_clock_jumps_stay_in_order() -> 
     ]  # fmt: skip
 
 
+def test_hours_of_the_closed_sunday_on_which_the_clock_goes_back_are_complete_at_the_close_of_their_candle() -> None:
+    data = market(*hours("2024-11-03T01:00", 6))
+    for name, opens in (("4h", ["11-03 01:00", "11-03 05:00", "11-03 06:00"]), ("1d", ["11-02 21:00", "11-02 22:00"])):
+        made = resample(data, Timeframe(name), as_of=datetime(2024, 11, 3, 8, 59, tzinfo=UTC))
+        assert opens_of(made.data) == opens
+        assert (made.growing, opens_of(made.complete)) == (2, opens[:-2]), "the grid starts again before the old candle closes"
+    later = resample(data, Timeframe("4h"), as_of=datetime(2024, 11, 3, 9, 0, tzinfo=UTC))
+    assert opens_of(later.complete) == ["11-03 01:00", "11-03 05:00"]
+
+
 def test_friday_five_oclock_ends_the_candles_of_every_timeframe() -> None:
     data = market("2024-03-08T21:58", "2024-03-08T21:59", "2024-03-10T21:00", timeframe="1m")
     for name in ("5m", "15m", "1h", "4h", "1d"):

@@ -151,6 +151,24 @@ def test_a_stage_is_done_when_all_that_it_made_is_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "train" / "run" / "train").exists(), "checkpoints on the way to it go too"
 
 
+def test_a_checkpoint_whose_writer_died_before_it_was_reported_does_not_stay(tmp_path: Path) -> None:
+    storage = RunStorage.of(str(tmp_path), "run")
+    train = tmp_path / "run" / "train"
+    for name in ("checkpoint_best", "checkpoint_last", "checkpoint_orphan", "events"):
+        (train / name).mkdir(parents=True)
+    (train / "checkpoint_manager_snapshot.json").write_text("{}")
+    best, last = (ray.train.Checkpoint(train / f"checkpoint_{name}") for name in ("best", "last"))
+    storage.keep_checkpoints(
+        ray.train.Result(metrics=None, checkpoint=last, error=None, path=str(train), best_checkpoints=[(best, {})])
+    )
+    assert {path.name for path in train.iterdir()} == {
+        "checkpoint_best",
+        "checkpoint_last",
+        "events",
+        "checkpoint_manager_snapshot.json",
+    }
+
+
 def test_the_code_that_trains_is_named_by_version_and_commit(tmp_path: Path) -> None:
     assert code_version(tmp_path) == __version__
     git = tmp_path / ".git"

@@ -180,7 +180,7 @@ class _Run:
                 failure_config=ray.train.FailureConfig(max_failures=plan.max_failures),
             ),
         )
-        run_trainer(trainer)
+        storage.keep_checkpoints(run_trainer(trainer))
 
 
 def _require_earlier(storage: RunStorage, stage: Stage) -> None:

@@ -92,7 +92,6 @@ class _Worker:
         """Do a stage and keep what it makes."""
         started = time.monotonic()
         training, callbacks = self._plan.training, self._callbacks()
-        facts: dict[str, Any] = {}
         parts = _MADE.get(stage, ())
         if stage == "denoiser":
             shards = self._windows.of("validation")
@@ -126,7 +125,7 @@ class _Worker:
                 getattr(self._pipeline, part).save_pretrained(folder / part, safe_serialization=True)
             if stage == "calibration":
                 self._save_model(folder / MODEL_FOLDER, metrics, seconds)
-            self._storage.finish(stage, StageResult(metrics=metrics, seconds=seconds, facts=facts), folder)
+            self._storage.finish(stage, StageResult(metrics=metrics, seconds=seconds, facts={}), folder)
 
     def _calibrate(self, callbacks: Callbacks) -> dict[str, float | str]:
         """Calibrate the main timeframe, and each other one that has validation windows enough."""

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
@@ -146,6 +146,18 @@ class RunStorage:
         for later in STAGES[STAGES.index(stage) :]:
             self.delete(self._folder(later))
         self.delete(f"{self.root}/train")
+
+    def keep_checkpoints(self, result: ray.train.Result) -> None:
+        """Remove all of Ray Train's checkpoints but those of its result: it forgets one whose writer died before reporting it."""
+        named = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
+        if result.checkpoint is not None:
+            named.append(result.checkpoint)
+        kept = {PurePosixPath(checkpoint.path).name for checkpoint in named}
+        with self._answering():
+            listed = self.filesystem.get_file_info(fs.FileSelector(f"{self.root}/train", allow_not_found=True))
+        for info in listed:
+            if info.type == fs.FileType.Directory and info.base_name.startswith("checkpoint_") and info.base_name not in kept:
+                self.delete(info.path)
 
     def _folder(self, stage: Stage) -> str:
         return f"{self.root}/stages/{stage}"

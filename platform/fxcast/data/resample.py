@@ -20,15 +20,23 @@ _OPENS, _HIGHS, _LOWS, _CLOSES = zip(BID, ASK, strict=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resampled:
-    """Candles of a longer timeframe; the last may still be growing."""
+    """Candles of a longer timeframe; the last may still be growing.
+
+    So may the one before it, on the Sunday on which New York's clock goes back: the grid starts again an hour before the candle of
+    the old grid closes. The market is closed then.
+    """
 
     data: MarketCandles
-    last_is_partial: bool
+    growing: int
+
+    @property
+    def last_is_partial(self) -> bool:
+        return self.growing > 0
 
     @property
     def complete(self) -> MarketCandles:
-        """The candles without a partial last one."""
-        return self.data.slice(0, len(self.data) - int(self.last_is_partial))
+        """The candles whose close has been reached."""
+        return self.data.slice(0, len(self.data) - self.growing)
 
 
 def resample(data: MarketCandles, timeframe: Timeframe, *, as_of: datetime | None = None) -> Resampled:
@@ -38,7 +46,7 @@ def resample(data: MarketCandles, timeframe: Timeframe, *, as_of: datetime | Non
     last known. Bid and ask go alike. A time without a candle gets none. Resampled in two steps or in one, the candles are the same
     (volumes as far as their sums are exact).
 
-    The last candle is partial until `as_of` has reached its close. No other rule is needed for the end of the week: Friday 17:00
+    A candle is partial until `as_of` has reached its close. No other rule is needed for the end of the week: Friday 17:00
     New York is a close on the grid of every timeframe, so no candle goes on after it and none is waited for.
 
     Args:
@@ -58,7 +66,7 @@ def resample(data: MarketCandles, timeframe: Timeframe, *, as_of: datetime | Non
         data = data.slice(0, known)
     if timeframe == source or not len(data):
         empty = CandleSeries(symbol=data.symbol, timeframe=timeframe, open_times=data.open_times, values=data.candles.values)
-        return Resampled(data=MarketCandles(candles=empty, side=data.side, details=data.details), last_is_partial=False)
+        return Resampled(data=MarketCandles(candles=empty, side=data.side, details=data.details), growing=0)
     opens = timeframe.opening(data.open_times)
     _require_within(data, opens, timeframe)
     starts = np.flatnonzero(np.concatenate([[True], opens[1:] != opens[:-1]]))  # (bars,)
@@ -68,7 +76,7 @@ def resample(data: MarketCandles, timeframe: Timeframe, *, as_of: datetime | Non
     seen_until = data.candles.close_times[-1] if as_of is None else to_datetime64(as_of)
     return Resampled(
         data=MarketCandles(candles=candles, side=data.side, details=_details(data.details, starts)),
-        last_is_partial=bool(seen_until < candles.close_times[-1]),
+        growing=int(np.count_nonzero(candles.close_times > seen_until)),
     )
 
 
