@@ -10,9 +10,9 @@ import structlog
 
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.errors import BadSetting, ForecastUnavailable
+from fxcast.errors import BadRequest, BadSetting, ForecastUnavailable
 from fxcast.models.summary import check_forecaster
-from fxcast.serving.schemas import Health
+from fxcast.serving.schemas import ModelDescription
 from fxcast.trading.config import TradingConfig
 from fxcast.trading.ports import ForecastService
 
@@ -22,9 +22,7 @@ log = structlog.get_logger(__name__)
 class DescribedService(ForecastService, Protocol):
     """A forecast service that says which model answers, as `fxcast.serving.client.ServeForecasts` does."""
 
-    def describe(self) -> Health: ...
-
-    def check_horizons(self, horizons_minutes: Sequence[int]) -> None: ...
+    def describe(self, timeframe: str | None = None) -> ModelDescription: ...
 
 
 class CheckedForecasts:
@@ -38,11 +36,12 @@ class CheckedForecasts:
 
     Raises:
         BadModelFolder: If `ldm4ts_checkpoint_path` is no complete model of this timeframe.
-        BadSetting: If the service answers, and has another model or other horizons.
+        BadSetting: If the service answers, and has another model, or one of other candles or horizons.
     """
 
     def __init__(self, service: DescribedService, trading: TradingConfig, *, timeframe: str) -> None:
         self._service = service
+        self._timeframe = timeframe
         self._horizons = trading.ldm4ts_horizons
         self._folder = trading.ldm4ts_checkpoint_path
         self._version = None if self._folder is None else check_forecaster(self._folder, timeframe=timeframe).model_version
@@ -70,11 +69,17 @@ class CheckedForecasts:
 
     def _check(self) -> None:
         try:
-            if self._version is not None:
-                self._refuse_other_model(self._service.describe().model_version)
-            self._service.check_horizons(self._horizons)
+            found = self._service.describe(self._timeframe)
         except KeyError as error:  # what Serve says, in Ray 2.60, of an application that it does not have
             raise ForecastUnavailable(f"the forecast service is not deployed: {error}") from error
+        except BadRequest as error:  # the model is of other candles
+            raise BadSetting(f"the forecast service can't answer: {error}") from error
+        self._refuse_other_model(found.model_version)
+        unknown = [horizon for horizon in self._horizons if horizon not in found.horizons]
+        if unknown:
+            raise BadSetting(
+                f"ldm4ts_horizons: {unknown} are not among {list(found.horizons)}, those of model {found.model_version}"
+            )
         self._checked = True
 
     def _refuse_other_model(self, found: str) -> None:

@@ -186,12 +186,12 @@ def _ask_over_http(console: Console, base_url: str, series: CandleSeries, moment
     taken: list[float] = []
     answer: dict[str, Any] = {}
     with httpx.Client(base_url=base_url, timeout=30.0, trust_env=False) as client:
-        health = client.get("/healthz").raise_for_status().json()
+        ready = client.get("/readyz").raise_for_status().json()
         for _ in range(10):
             asked = time.perf_counter()
             answer = client.post("/v1/forecast", json=body).raise_for_status().json()
             taken.append((time.perf_counter() - asked) * 1000.0)
-    console.print(f"GET {base_url}/healthz: {health['status']}, model {health['model_version']}; OpenAPI at {base_url}/docs")
+    console.print(f"GET {base_url}/readyz: model {ready['model_version']}; OpenAPI at {base_url}/docs")
     for minutes, horizon in answer["horizons"].items():
         console.print(
             f"POST {base_url}/v1/forecast: {minutes:>4} minutes ahead of {answer['price']:.5f}: q05 {horizon['q05']:.5f}, "

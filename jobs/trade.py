@@ -372,7 +372,7 @@ def _trade(settings: TradeJob, engine: TradeSettings, dashboard_url: str) -> Eng
     if not engine.trading.use_ldm4ts:
         return replay(replay_setup(engine, None))
     if is_running(engine.application):
-        return replay(replay_setup(engine, ServeForecasts(engine.application).describe().model_version))
+        return replay(replay_setup(engine, ServeForecasts(engine.application).describe(engine.timeframe).model_version))
     setup = replay_setup(engine, model_to_serve(engine).model_version)
     with served(
         settings.serve_config,

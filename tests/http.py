@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 
 
-def wait_until_healthy(url: str) -> dict[str, Any]:
-    """Return what /healthz says as soon as it is 200: a replica that computes may be slow to answer."""
+def wait_until_ready(url: str) -> dict[str, Any]:
+    """Return what /readyz says as soon as it is 200: a replica that computes may be slow to answer."""
     deadline = time.monotonic() + 120
     while True:
-        answer = httpx.get(f"{url}/healthz", trust_env=False, timeout=60.0)
+        answer = httpx.get(f"{url}/readyz", trust_env=False, timeout=60.0)
         if answer.status_code == 200:
             return answer.json()
         assert time.monotonic() < deadline, answer.text

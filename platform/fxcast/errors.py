@@ -7,9 +7,16 @@ FxcastError
 │   ├── BadSetting           a configuration key or value
 │   ├── BadModelFolder       a model on disk that is incomplete, corrupt or of another preset
 │   ├── BadCredentials       a vendor that does not know us: no retry helps
-│   └── BadSetup             the surroundings: an occupied port, an outdated database, an engine that already runs
+│   ├── Unauthorized         a caller of our API without a valid token (`field`, `found`, `allowed`)
+│   ├── Forbidden            a caller whose token is valid, but not for this (`field`, `found`, `allowed`)
+│   ├── BadSetup             the surroundings: an occupied port, an outdated database, an engine that already runs
+│   ├── NotFound             something that is not there (`field`, `found`, `allowed`)
+│   └── Conflict             nothing is wrong with what was asked, but things are not as it needs them
 ├── Unavailable              try again later: a service or a broker did not answer
 │   ├── ForecastUnavailable  no forecast in time
+│   │   ├── ForecastLate     it took longer than the caller would wait
+│   │   └── ModelUnavailable no model can answer: none is active, or its folder is broken
+│   ├── DatabaseUnavailable  a database that does not answer
 │   ├── Disconnected         a vendor's connection that was lost, refused or silent
 │   ├── StoreUnavailable     a disk that is full or an object store that does not answer (`root`, `problem`)
 │   ├── RateLimited          a vendor that asks for a pause (`retry_after_s`)
@@ -70,8 +77,24 @@ class BadCredentials(Refused):
     """A vendor does not accept the credentials, or there are none; the message names the variable, never its value."""
 
 
+class Unauthorized(_FieldRefused):
+    """A caller of the API shows no valid token; never says whether it is unknown, expired or revoked, nor repeats it."""
+
+
+class Forbidden(_FieldRefused):
+    """A caller of the API shows a valid token that lacks the scope; `allowed` is that scope."""
+
+
 class BadSetup(Refused):
     """The surroundings are not as they must be; the message says what to do."""
+
+
+class NotFound(_FieldRefused):
+    """What was asked for is not there."""
+
+
+class Conflict(Refused):
+    """Nothing is wrong with what was asked, but things are not as it needs them; the message says which."""
 
 
 class Unavailable(FxcastError):
@@ -80,6 +103,18 @@ class Unavailable(FxcastError):
 
 class ForecastUnavailable(Unavailable):
     """No forecast came in time."""
+
+
+class ForecastLate(ForecastUnavailable):
+    """A forecast took longer than the caller would wait."""
+
+
+class ModelUnavailable(ForecastUnavailable):
+    """No model can answer: none is active, its folder is broken, or the registry was never read; the message says which."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """A database does not answer, or is not as this code needs it."""
 
 
 class Disconnected(Unavailable):

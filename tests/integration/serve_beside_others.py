@@ -15,7 +15,7 @@ from ray.serve.config import HTTPOptions
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.errors import BadSetup
-from tests.http import wait_until_healthy
+from tests.http import wait_until_ready
 from tests.ports import free_port
 
 
@@ -37,7 +37,7 @@ def main(model_folder: str, metrics_database_url: str) -> None:
         serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host="0.0.0.0", port=port))  # noqa: S104
         with served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=600.0) as url:
             seen["url"] = url
-            seen["health"] = wait_until_healthy(url)["status"]
+            seen["model"] = wait_until_ready(url)["model_version"]
             window = {
                 "symbol": "EURUSD",
                 "timeframe": "1h",

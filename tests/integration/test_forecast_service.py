@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.checked_forecasts import CheckedForecasts
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.cluster.serve_driver import served
 from fxcast.domain.candle import CandleSeries, to_datetime
@@ -18,7 +19,8 @@ from fxcast.errors import BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
-from tests.http import wait_until_healthy
+from fxcast.trading.config import TradingConfig
+from tests.http import wait_until_ready
 from tests.ports import free_port
 
 Body = dict[str, Any]
@@ -132,7 +134,7 @@ def test_bad_request_is_refused_by_field_and_the_service_goes_on(
     assert error["found"]
     assert error["allowed"]
     assert field in problem["detail"]
-    assert wait_until_healthy(str(client.base_url))["status"] == "ok"
+    assert wait_until_ready(str(client.base_url))["model_version"] == "random"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 50_000])
@@ -157,7 +159,7 @@ def test_body_over_a_megabyte_is_refused_whatever_its_headers_say(client: httpx.
             "found": "more than 1,000,000 bytes",
             "allowed": "at most 1,000,000 bytes",
         }
-    assert wait_until_healthy(str(client.base_url))["status"] == "ok"
+    assert wait_until_ready(str(client.base_url))["model_version"] == "random"
 
 
 def test_unknown_path_and_method_are_problem_details_too(client: httpx.Client) -> None:
@@ -169,7 +171,7 @@ def test_unknown_path_and_method_are_problem_details_too(client: httpx.Client) -
 
 def test_api_describes_itself(client: httpx.Client) -> None:
     schema = client.get("/openapi.json").json()
-    assert {"/v1/forecast", "/healthz"} <= set(schema["paths"])
+    assert {"/v1/forecast", "/v1/forecasts", "/v1/models", "/healthz", "/readyz"} <= set(schema["paths"])
     assert {"200", "413", "422", "503"} <= set(schema["paths"]["/v1/forecast"]["post"]["responses"])
     assert client.get("/docs").status_code == 200
 
@@ -190,13 +192,15 @@ def test_cluster_that_serves_something_is_refused_and_goes_on_serving(
         served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=30.0),
     ):
         pass
-    assert wait_until_healthy(str(client.base_url))["status"] == "ok"
+    assert wait_until_ready(str(client.base_url))["model_version"] == "random"
 
 
 def test_horizons_that_the_model_does_not_know_are_refused_before_trading(service_url: str) -> None:
     assert service_url
     with pytest.raises(BadSetting, match=r"\[15\] are not among \[240, 960, 3840\]"):
-        ServeForecasts().check_horizons((15, 240))
+        CheckedForecasts(ServeForecasts(), TradingConfig(ldm4ts_horizons=(15, 240)), timeframe="1h")
+    with pytest.raises(BadSetting, match="timeframe: found 5m; allowed: 1h, the timeframes of model random"):
+        CheckedForecasts(ServeForecasts(), TradingConfig(ldm4ts_horizons=(240,)), timeframe="5m")
 
 
 def test_occupied_port_is_refused_before_anything_is_started(service_url: str) -> None:

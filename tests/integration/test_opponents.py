@@ -94,7 +94,7 @@ def test_an_opponent_is_served_by_the_same_api_under_its_own_name(
     serve.run(build({"model_folder": str(folder), "threads": 1}), name="opponent", route_prefix="/opponent")
     try:
         with httpx.Client(base_url=f"{service_url}/opponent", timeout=120.0, trust_env=False) as client:
-            health = client.get("/healthz").json()
+            ready = client.get("/readyz").json()
             answer = client.post("/v1/forecast", json=body)
             refused = client.post("/v1/forecast", json=body | {"horizons": [7]})
         through_handle = ServeForecasts("opponent").forecast(
@@ -102,7 +102,7 @@ def test_an_opponent_is_served_by_the_same_api_under_its_own_name(
         )
     finally:
         serve.delete("opponent")
-    assert health == {"status": "ok", "model_version": "garch-of-2017", "timeframe": "1h", "horizons": [240, 960, 3840]}
+    assert ready == {"model_version": "garch-of-2017", "timeframe": "1h", "horizons": [240, 960, 3840]}
     assert answer.status_code == 200, answer.text
     here = predict(load_forecaster(folder), window, horizons_minutes=(240, 960, 3840), num_samples=40, seed=5)
     assert answer.json()["model_version"] == "garch-of-2017"

@@ -24,7 +24,7 @@ def test_serve_and_applications_of_others_stay_and_a_replica_leaves_its_minutes(
     seen = json.loads(finished.stdout.splitlines()[-1])
 
     assert seen["url"] == f"http://127.0.0.1:{seen['port']}"  # where Serve listened already
-    assert (seen["health"], seen["forecast"]) == ("ok", 200)
+    assert (seen["model"], seen["forecast"]) == ("random", 200)
     assert seen["left"] == ["stranger"]
     assert seen["stranger"] == "hello"
     assert "Serve runs 'stranger' on this cluster" in seen["refusal"]

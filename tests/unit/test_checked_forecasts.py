@@ -11,9 +11,9 @@ import pytest
 from actors.checked_forecasts import CheckedForecasts
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.errors import BadSetting, ForecastUnavailable
+from fxcast.errors import BadRequest, BadSetting, ForecastUnavailable
 from fxcast.models.folder import save_pretrained
-from fxcast.serving.schemas import Health
+from fxcast.serving.schemas import ModelDescription
 from fxcast.trading.config import TradingConfig
 from tests.factories import make_prediction, make_series
 from tests.model_factories import make_pipeline
@@ -29,13 +29,11 @@ class MovingService:
         self.away = away
         self.horizons = horizons
 
-    def describe(self) -> Health:
+    def describe(self, timeframe: str | None = None) -> ModelDescription:
         self._answer()
-        return Health(status="ok", model_version=self.version, timeframe="1h", horizons=self.horizons)
-
-    def check_horizons(self, horizons_minutes: Sequence[int]) -> None:
-        if not set(horizons_minutes) <= set(self.describe().horizons):
-            raise BadSetting("ldm4ts_horizons")
+        if timeframe not in (None, "1h"):
+            raise BadRequest("timeframe", timeframe, "1h")
+        return ModelDescription(model_version=self.version, timeframe="1h", horizons=self.horizons)
 
     def forecast(
         self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
@@ -70,6 +68,11 @@ def test_service_that_is_away_at_the_start_is_checked_when_it_answers(absence: E
 def test_service_with_other_horizons_is_refused_at_the_start() -> None:
     with pytest.raises(BadSetting, match="ldm4ts_horizons"):
         CheckedForecasts(MovingService(horizons=(960,)), TradingConfig(ldm4ts_horizons=(240,)), timeframe="1h")
+
+
+def test_service_whose_model_is_of_other_candles_is_refused_at_the_start() -> None:
+    with pytest.raises(BadSetting, match="found 5m; allowed: 1h"):
+        CheckedForecasts(MovingService(), TradingConfig(ldm4ts_horizons=(240,)), timeframe="5m")
 
 
 def test_service_that_is_given_another_model_in_mid_run_is_refused(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 
 from fxcast.domain.candle import FloatArray, to_datetime
 from fxcast.domain.forecast import HorizonForecast, prediction_from_dict, summarize
-from fxcast.domain.forecaster import WindowBatch, check_request, predict
+from fxcast.domain.forecaster import ForecastRequest, WindowBatch, check_request, predict
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadRequest
+from fxcast.models.baselines.random_walk import RandomWalk
 from tests.factories import NOON, make_prediction, make_series
 
-KNOWN = (240, 960, 3840)
+_KNOWING = RandomWalk(timeframe=Timeframe("1h"), horizons_minutes=(240, 960, 3840))
 
 
 def test_weibull_quantiles_of_fifty_samples_cover_ninety_per_cent() -> None:
@@ -86,7 +87,7 @@ def test_the_quantiles_format_is_keyed_by_minutes_with_the_time_it_speaks_of() -
 
 @pytest.mark.parametrize("num_samples", [1, 50, 1000])
 def test_up_to_a_thousand_samples_may_be_asked_for(num_samples: int) -> None:
-    check_request(make_series(), (240, 3840), num_samples, KNOWN)
+    check_request(_KNOWING, ForecastRequest(window=make_series(), horizons_minutes=(240, 3840), num_samples=num_samples))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,9 @@ def test_up_to_a_thousand_samples_may_be_asked_for(num_samples: int) -> None:
 def test_a_refused_request_says_which_field_what_was_found_and_what_is_allowed(
     bars: int, horizons: tuple[int, ...], num_samples: int, field: str, found: str, allowed: str
 ) -> None:
+    asked = ForecastRequest(window=make_series(bars=bars), horizons_minutes=horizons, num_samples=num_samples)
     with pytest.raises(BadRequest) as refused:
-        check_request(make_series(bars=bars), horizons, num_samples, KNOWN)
+        check_request(_KNOWING, asked)
     assert (refused.value.field, refused.value.found) == (field, found)
     assert allowed in refused.value.allowed
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
+from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import WindowBatch, predict
-from fxcast.errors import BadModelFolder, BadSetting
+from fxcast.errors import BadModelFolder, BadRequest, BadSetting
 from fxcast.models.calibration import Calibration, CalibrationFile
 from fxcast.models.config import LDM4TSConfig, preset_config
 from fxcast.models.features import condition_features
@@ -28,7 +26,7 @@ from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.summary import check_forecaster
 from fxcast.models.width_features import width_features
 from fxcast.serving.app import build
-from fxcast.serving.service import LDM4TSInferenceService
+from fxcast.serving.directory import ModelDirectory, ModelKey
 from fxcast.training.charts import join, windows_of
 from tests.factories import make_series
 from tests.model_factories import SMALL_CONFIG, make_calibration, make_pipeline
@@ -200,12 +198,12 @@ def test_equal_candles_of_two_lengths_are_told_apart_by_their_length_alone(pipel
     assert not np.allclose(raw, other_raw, rtol=1e-4)
 
 
-def test_a_service_answers_for_the_timeframe_that_it_was_given_or_the_models_main_one(folder: Path) -> None:
-    replica = cast("Callable[..., Any]", LDM4TSInferenceService.func_or_class)  # as Serve makes one
-    for asked, horizons in ((None, (240, 960, 3840)), ("15m", (60, 240, 960))):
-        service = replica(str(folder), "tiny", 1, timeframe=asked)
-        said = asyncio.run(service.describe())
-        assert (said.timeframe, said.horizons) == (asked or "1h", horizons)
+def test_a_service_finds_each_timeframe_of_a_model_and_by_default_its_main_one(folder: Path) -> None:
+    directory = ModelDirectory(folder, database_url="sqlite:///unused.db", clock=SystemClock().now)
+    assert directory.default() == ModelKey(folder=str(folder), timeframe="1h")
+    assert directory.find("GBPUSD", "15m") == ModelKey(folder=str(folder), timeframe="15m")
+    with pytest.raises(BadRequest, match="timeframe: found 1m; allowed: 1h, 15m, 4h, the timeframes of model"):
+        directory.find("EURUSD", "1m")
     with pytest.raises(BadModelFolder, match="is for 1h, 15m, 4h candles, expected 1m"):
         build({"model_folder": str(folder), "timeframe": "1m"})
 

@@ -26,7 +26,7 @@ def url(tmp_path: Path) -> str:
 
 
 def metrics_to(url: str, clock: ReplayClock) -> InferenceMetrics:
-    return InferenceMetrics(url, model_version="m1", replica="r1", clock=clock.now)
+    return InferenceMetrics(url, replica="r1", clock=clock.now)
 
 
 def rows(url: str) -> list[InferenceMinuteRow]:
@@ -38,14 +38,14 @@ def test_a_minute_is_written_when_it_is_over(url: str) -> None:
     migrate(url)
     clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
-    metrics.answered(10.0)
-    metrics.answered(30.0)
-    metrics.failed()
+    metrics.answered("m1", 10.0)
+    metrics.answered("m1", 30.0)
+    metrics.failed("m1")
     metrics.write_finished()
     assert rows(url) == []
 
     clock.advance_to(clock.now() + MINUTE)
-    metrics.answered(50.0)
+    metrics.answered("m1", 50.0)
     metrics.write_finished()
 
     (row,) = rows(url)
@@ -65,21 +65,17 @@ def test_a_minute_without_forecasts_writes_nothing(url: str) -> None:
 def test_what_a_dead_database_missed_is_written_with_the_next_minute(url: str) -> None:
     clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
-    metrics.answered(10.0)
+    metrics.answered("m1", 10.0)
     clock.advance_to(clock.now() + MINUTE)
     with capture_logs() as logs:
         metrics.write_finished()
     (entry,) = logs
-    assert (entry["event"], entry["log_level"], entry["waiting"], entry["failures"]) == (
-        "inference minutes not stored",
-        "warning",
-        1,
-        1,
-    )
+    assert (entry["event"], entry["of"], entry["log_level"]) == ("not stored", "inference minutes", "warning")
+    assert (entry["waiting"], entry["failures"]) == (1, 1)
     assert "there is no such file" in entry["problem"]
 
     migrate(url)
-    metrics.answered(20.0)
+    metrics.answered("m1", 20.0)
     clock.advance_to(clock.now() + MINUTE)
     metrics.write_finished()
     assert [(row.minute.minute, row.average_ms) for row in rows(url)] == [(0, 10.0), (1, 20.0)]
@@ -89,11 +85,12 @@ def test_a_database_dead_for_longer_than_a_day_loses_the_oldest_minutes(url: str
     clock = ReplayClock(NOON)
     metrics = metrics_to(url, clock)
     for _ in range(MAX_MINUTES_KEPT + 2):
-        metrics.answered(10.0)
+        metrics.answered("m1", 10.0)
         clock.advance_to(clock.now() + MINUTE)
     with capture_logs() as logs:
         metrics.write_finished()
-    assert logs[0]["dropped"] == 2
+    assert [entry["event"] for entry in logs] == ["backlog is full: the oldest are dropped", "not stored"]
+    assert logs[1]["dropped"] == 2
 
     migrate(url)
     metrics.write_finished()
@@ -106,7 +103,7 @@ def test_closing_writes_the_running_minute(url: str) -> None:
     migrate(url)
     metrics = metrics_to(url, ReplayClock(NOON))
     metrics.start()
-    metrics.answered(10.0)
+    metrics.answered("m1", 10.0)
     metrics.close(timeout_s=10.0)
     metrics.close(timeout_s=10.0)
     assert [row.count for row in rows(url)] == [1]
@@ -116,7 +113,7 @@ def test_closing_with_a_dead_database_ends(url: str) -> None:
     metrics = metrics_to(url, ReplayClock(NOON))
     before = set(threading.enumerate())
     metrics.start()
-    metrics.answered(10.0)
+    metrics.answered("m1", 10.0)
     (writer,) = set(threading.enumerate()) - before
     with capture_logs():
         metrics.close(timeout_s=120.0)

@@ -22,8 +22,8 @@ from structlog.testing import capture_logs
 
 from fxcast.errors import BadRequest, ForecastUnavailable
 from fxcast.serving.client import ServeForecasts
+from fxcast.serving.middleware import surround
 from fxcast.serving.outages import outages
-from fxcast.serving.problems import answer_errors
 from tests.factories import make_series
 
 
@@ -83,7 +83,7 @@ class FakeHandle:
     """A deployment handle whose every answer is an error."""
 
     def __init__(self, error: Exception) -> None:
-        self.forecast = FakeMethod(error)
+        self.predict = FakeMethod(error)
         self.describe = FakeMethod(error)
 
 
@@ -119,7 +119,7 @@ def test_a_refusal_of_the_service_stays_a_refusal() -> None:
 
 def app_that_raises(error: Exception) -> FastAPI:
     app = FastAPI()
-    answer_errors(app)
+    surround(app)
 
     @app.get("/")
     async def fail() -> None:  # pyright: ignore[reportUnusedFunction]  # FastAPI calls it

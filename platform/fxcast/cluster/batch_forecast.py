@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from fxcast.domain.forecaster import Forecaster, WindowBatch
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadModelFolder
 from fxcast.models.baselines.random_walk import RandomWalk
+from fxcast.models.load import move_to_gpu
 from fxcast.trading.runner import forecast_seed
 
 _CODE = ("models", "vision", "domain/forecaster.py")  # what a forecast follows from besides the model's files
@@ -233,11 +234,6 @@ class _Gathered:
                 cache.write(key, series.symbol, month, forecasts)
 
 
-@runtime_checkable
-class _Movable(Protocol):
-    def to(self, device: str) -> object: ...
-
-
 class _Sampler:
     """An actor of the pool: loads the forecaster once, and samples windows that a batch names by series and position."""
 
@@ -245,11 +241,8 @@ class _Sampler:
         self, load: Callable[[], Forecaster], series: list[ray.ObjectRef[CandleSeries]], num_samples: int, *, has_gpu: bool
     ) -> None:
         self._forecaster = load()
-        if has_gpu and isinstance(self._forecaster, _Movable):
-            import torch
-
-            if torch.cuda.is_available():  # Ray's GPUs may be logical ones
-                self._forecaster.to("cuda")
+        if has_gpu:
+            move_to_gpu(self._forecaster)
         self._series: list[CandleSeries] = ray.get(series)
         self._num_samples = num_samples
 

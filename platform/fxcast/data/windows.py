@@ -68,6 +68,24 @@ def stored_window(
     return whole.slice(known - bars, known)
 
 
+def stored_candles(store: CandleStore, symbol: str, timeframe: Timeframe, start: datetime, stop: datetime) -> CandleSeries:
+    """Return the candles of a store that open at `start` or later and are known at `stop`; reads only the months it needs.
+
+    They are read or made of shorter ones as in `stored_window`.
+
+    Raises:
+        BadCandles: If the store holds neither the timeframe nor one that divides it (names what it holds).
+    """
+    source = _stored_source(store, symbol, timeframe, stop)[0]
+    # From an opening on: a candle whose first minutes were not read would have another open.
+    opens = timeframe.opening(np.array([to_datetime64(start)]))[0]
+    data = store.read_market(symbol, source, to_datetime(opens), stop)
+    closed = known_at(data.candles, stop)
+    seen_until = to_datetime(closed.close_times[-1]) if len(closed) else stop
+    made = resample(data, timeframe, as_of=seen_until).complete.candles
+    return made.slice(int(np.searchsorted(made.open_times, to_datetime64(start))), len(made))
+
+
 def last_close(store: CandleStore, symbol: str, timeframe: Timeframe) -> datetime:
     """Return the moment of a store's latest knowledge: the close of the last candle that a window of the timeframe is made of.
 

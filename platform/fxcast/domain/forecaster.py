@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
@@ -43,11 +43,17 @@ class WindowBatch:
     @classmethod
     def of(cls, window: CandleSeries) -> Self:
         """Return one window of `CONTEXT_BARS` candles as a batch."""
+        return cls.together([window])
+
+    @classmethod
+    def together(cls, windows: Sequence[CandleSeries]) -> Self:
+        """Return windows of one timeframe, of `CONTEXT_BARS` candles each, as a batch."""
+        (timeframe,) = {window.timeframe for window in windows}
         return cls(
-            symbols=(window.symbol,),
-            timeframe=window.timeframe,
-            candles=window.values[None],
-            open_times=window.open_times.astype(np.int64)[None],
+            symbols=tuple(window.symbol for window in windows),
+            timeframe=timeframe,
+            candles=np.stack([window.values for window in windows]),
+            open_times=np.stack([window.open_times.astype(np.int64) for window in windows]),
         )
 
     @classmethod
@@ -108,54 +114,96 @@ class Forecaster(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastRequest:
+    """What is asked of a forecaster.
+
+    Attributes:
+        window: The last `CONTEXT_BARS` candles known now, oldest first.
+        horizons_minutes: Which of the forecaster's horizons to answer; None for all.
+        num_samples: Monte-Carlo samples, 1 to `MAX_SAMPLES`.
+        seed: The same seed and window give the same answer.
+        width_factors: By horizon, what online calibration multiplies the spread of the log moves by; others stay.
+    """
+
+    window: CandleSeries
+    horizons_minutes: tuple[int, ...] | None = None
+    num_samples: int = 50
+    seed: int = 0
+    width_factors: Mapping[int, float] = field(default_factory=dict[int, float])
+
+
 def predict(
     forecaster: Forecaster, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int
 ) -> LDM4TSPrediction:
-    """Forecast one window.
+    """Forecast one window; see `predict_together`."""
+    asked = ForecastRequest(window=window, horizons_minutes=tuple(horizons_minutes), num_samples=num_samples, seed=seed)
+    return predict_together(forecaster, [asked])[0]
+
+
+def predict_together(forecaster: Forecaster, requests: Sequence[ForecastRequest]) -> list[LDM4TSPrediction]:
+    """Forecast several windows in one batch; each answer is what it would be alone, but for the time it took.
 
     All of the forecaster's horizons are sampled, so that an answer does not depend on what else was asked.
 
     Args:
-        window: The last `CONTEXT_BARS` candles known now, oldest first.
-        horizons_minutes: Which of the forecaster's horizons to answer.
-        num_samples: Monte-Carlo samples, 1 to `MAX_SAMPLES`.
-        seed: The same seed and window give the same answer.
+        requests: With one number of samples.
+
+    Raises:
+        BadRequest: As `check_request`.
+    """
+    started = time.perf_counter()
+    for request in requests:
+        check_request(forecaster, request)
+    (num_samples,) = {request.num_samples for request in requests}
+    windows = WindowBatch.together([request.window for request in requests])
+    moves = forecaster.sample(windows, num_samples=num_samples, seeds=[request.seed for request in requests])
+    known = forecaster.horizons_minutes
+    factors = np.array([[request.width_factors.get(minutes, 1.0) for minutes in known] for request in requests])
+    prices = windows.prices[:, None, None] * np.exp(widened(moves, factors[:, None, :]))  # (windows, samples, horizons)
+    took_ms = (time.perf_counter() - started) * 1000.0
+    return [
+        LDM4TSPrediction(
+            symbol=request.window.symbol,
+            timeframe=request.window.timeframe,
+            made_at=to_datetime(request.window.close_times[-1]),
+            price=float(request.window.closes[-1]),
+            horizons={
+                minutes: summarize(own[:, position])
+                for position, minutes in enumerate(known)
+                if request.horizons_minutes is None or minutes in request.horizons_minutes
+            },
+            inference_time_ms=took_ms,
+            num_samples=num_samples,
+            model_version=forecaster.model_version,
+        )
+        for request, own in zip(requests, prices, strict=True)
+    ]
+
+
+def widened(moves: FloatArray, factors: FloatArray) -> FloatArray:
+    """Return samples, (..., samples, horizons), with their spread about the mean multiplied by factors that broadcast to them."""
+    centre = moves.mean(axis=-2, keepdims=True)
+    return centre + (moves - centre) * factors
+
+
+def check_request(forecaster: Forecaster, request: ForecastRequest) -> None:
+    """Raise BadRequest for a request that a forecaster can't answer.
 
     Raises:
         BadRequest: If the window has too few candles or is of another timeframe than the forecaster's, a horizon is unknown, or
             num_samples is out of range.
     """
-    started = time.perf_counter()
-    check_request(window, horizons_minutes, num_samples, forecaster.horizons_minutes)
-    if window.timeframe != forecaster.timeframe:
+    known = forecaster.horizons_minutes
+    if len(request.window) != CONTEXT_BARS:
+        raise BadRequest("candles", f"{len(request.window)} candles", f"exactly {CONTEXT_BARS}")
+    if request.window.timeframe != forecaster.timeframe:
         allowed = f"{forecaster.timeframe}, the timeframe of model {forecaster.model_version}"
-        raise BadRequest("timeframe", window.timeframe.name, allowed)
-    price = float(window.closes[-1])
-    prices = price * np.exp(forecaster.sample(WindowBatch.of(window), num_samples=num_samples, seeds=[seed])[0])
-    return LDM4TSPrediction(
-        symbol=window.symbol,
-        timeframe=window.timeframe,
-        made_at=to_datetime(window.close_times[-1]),
-        price=price,
-        horizons={
-            minutes: summarize(prices[:, position])
-            for position, minutes in enumerate(forecaster.horizons_minutes)
-            if minutes in horizons_minutes
-        },
-        inference_time_ms=(time.perf_counter() - started) * 1000.0,
-        num_samples=num_samples,
-        model_version=forecaster.model_version,
-    )
-
-
-def check_request(window: CandleSeries, horizons_minutes: Sequence[int], num_samples: int, known: Sequence[int]) -> None:
-    """Raise BadRequest for a request that no forecaster can answer."""
-    if len(window) != CONTEXT_BARS:
-        raise BadRequest("candles", f"{len(window)} candles", f"exactly {CONTEXT_BARS}")
-    if not horizons_minutes:
+        raise BadRequest("timeframe", request.window.timeframe.name, allowed)
+    if request.horizons_minutes is not None and not request.horizons_minutes:
         raise BadRequest("horizons", "none", f"one or more of {sorted(known)}")
-    for horizon in horizons_minutes:
+    for horizon in request.horizons_minutes or ():
         if horizon not in known:
             raise BadRequest("horizons", str(horizon), f"any of {sorted(known)} minutes")
-    if not 1 <= num_samples <= MAX_SAMPLES:
-        raise BadRequest("num_samples", str(num_samples), f"1 to {MAX_SAMPLES}")
+    if not 1 <= request.num_samples <= MAX_SAMPLES:
+        raise BadRequest("num_samples", str(request.num_samples), f"1 to {MAX_SAMPLES}")

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from fxcast.domain.forecaster import Forecaster
 from fxcast.models.baselines.folder import check_opponent, load_walk
 from fxcast.models.config import Preset
 from fxcast.models.summary import LDM4TS, check_forecaster
+
+
+@runtime_checkable
+class _Movable(Protocol):
+    def to(self, device: str) -> object: ...
+
+
+def move_to_gpu(forecaster: Forecaster) -> None:
+    """Move a forecaster that computes with torch to the GPU, in place, if there is one: Ray's GPUs may be logical ones."""
+    if isinstance(forecaster, _Movable):
+        import torch
+
+        if torch.cuda.is_available():
+            forecaster.to("cuda")
 
 
 def load_forecaster(folder: Path, *, preset: Preset | None = None, timeframe: str | None = None) -> Forecaster:

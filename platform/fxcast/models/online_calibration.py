@@ -11,7 +11,7 @@ from pydantic import Field
 
 from fxcast.config import Settings
 from fxcast.domain.candle import FloatArray
-from fxcast.domain.forecaster import Forecaster, WindowBatch
+from fxcast.domain.forecaster import Forecaster, WindowBatch, widened
 from fxcast.domain.timeframe import Timeframe
 
 COVERAGE = 0.9  # of [q05, q95]
@@ -55,8 +55,7 @@ class OnlineCalibration(Settings):
 
     def apply(self, moves: FloatArray) -> FloatArray:
         """Return samples, (..., samples, horizons), with their spread about the mean scaled."""
-        centre = moves.mean(axis=-2, keepdims=True)
-        return centre + (moves - centre) * np.exp(np.array(self.log_widths))
+        return widened(moves, np.exp(np.array(self.log_widths)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ class ForecasterSummary:
     model_version: str
     timeframe: str
     horizons_minutes: tuple[int, ...]
+    timeframes: tuple[str, ...]  # all that it forecasts, the main one first
 
 
 class _Named(BaseModel):
@@ -52,6 +53,7 @@ def check_forecaster(folder: Path, *, preset: Preset | None = None, timeframe: s
             model_version=found.model_version,
             timeframe=config.timeframe,
             horizons_minutes=config.horizons_minutes,
+            timeframes=found.config.timeframes,
         )
     index = check_opponent(folder, timeframe=timeframe)
     if preset is not None:
@@ -61,6 +63,7 @@ def check_forecaster(folder: Path, *, preset: Preset | None = None, timeframe: s
         model_version=index.model_version,
         timeframe=index.timeframe,
         horizons_minutes=index.horizons_minutes,
+        timeframes=(index.timeframe,),
     )
 
 

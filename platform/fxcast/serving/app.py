@@ -11,32 +11,52 @@ from ray.serve import Application
 from fxcast.adapters.storage.database import absolute_database_url, make_database_url, open_database
 from fxcast.adapters.storage.registry import active_model
 from fxcast.config import Settings, explain
+from fxcast.domain.forecast import MAX_SAMPLES
 from fxcast.errors import BadSetting, BadSetup
 from fxcast.models.config import Preset
 from fxcast.models.summary import check_forecaster
 from fxcast.serving.api import ForecastApi
+from fxcast.serving.backend import ApiSetup
+from fxcast.serving.directory import DEFAULT_TIMEFRAME, ModelKey
 from fxcast.serving.service import LDM4TSInferenceService
-
-_REGISTRY_TIMEFRAME = "1h"
 
 
 class ServiceArgs(Settings):
     """`args` of the application."""
 
-    model_folder: Path | None = Field(default=None, description="folder of the model; without it, the registry's active model")
+    model_folder: Path | None = Field(
+        default=None, description="folder of the one model to serve; without it, those of the registry, as they are activated"
+    )
     database_url: str = Field(default="sqlite:///runs/fxcast.db", description="database of the model registry")
-    symbol: str = Field(default="EURUSD", description="whose active model to serve")
+    symbol: str = Field(default="EURUSD", description="whose active model answers for a pair that has none of its own")
     timeframe: str | None = Field(
-        default=None, description="which to serve; by default 1h of the registry, and of a folder the model's main one"
+        default=None, description="of which candles the default model is: 1h of the registry, and of a folder its main one"
     )
     preset: Preset | None = Field(
-        default=None, description="of LDM4TS that the model must be of; by default any forecaster is served"
+        default=None, description="of LDM4TS that a model must be of; by default any forecaster is served"
     )
+    store: str = Field(default="runs/store", description="candle store, for GET /v1/forecast/{symbol}/{timeframe}")
     threads: int = Field(default=2, ge=1, description="threads of torch in a replica")
+    max_batch_samples: int = Field(
+        default=MAX_SAMPLES,
+        ge=1,
+        description="Monte-Carlo samples computed at once, those of several requests together; bounds a replica's memory, and a "
+        "request for more is refused",
+    )
+    batch_wait_ms: float = Field(default=5.0, ge=0, description="how long a request waits for others to share its batch")
+    timeout_s: float = Field(default=20.0, gt=0, description="a forecast that takes longer is given up, and answered 504")
+    tokens_database_url: str | None = Field(
+        default=None,
+        description="where the access tokens of python -m jobs.token are; without it everybody may ask, from this machine only",
+    )
     metrics_database_url: str | None = Field(
         default=None,
-        description="where minutes of inference are written, nowhere by default; FXCAST_METRICS_DATABASE_URL in the "
+        description="where forecasts and minutes of inference are kept, nowhere by default; FXCAST_METRICS_DATABASE_URL in the "
         "replica's environment comes first, and keeps a password out of Serve's dashboard",
+    )
+    online_calibration: bool = Field(
+        default=True,
+        description="where forecasts are kept, let their widths follow what python -m jobs.outcomes learned of earlier ones",
     )
 
 
@@ -57,17 +77,43 @@ def build(args: dict[str, Any]) -> Application:
         settings = ServiceArgs.model_validate(args)
     except ValidationError as error:
         raise BadSetting(f"args of the Serve config: {explain(error, ServiceArgs)}") from None
-    folder = settings.model_folder
+    folder, timeframe = settings.model_folder, settings.timeframe
+    database_url = absolute_database_url(settings.database_url)  # a replica may have another working directory
     if folder is None:
-        timeframe = settings.timeframe or _REGISTRY_TIMEFRAME
-        model = active_model(open_database(settings.database_url), settings.symbol, timeframe)
+        timeframe = timeframe or DEFAULT_TIMEFRAME
+        model = active_model(open_database(database_url), settings.symbol, timeframe)
         if model is None:
             raise BadSetup(f"no model is active for {settings.symbol} {timeframe}; train one with python -m jobs.train")
         folder = model.folder
-    timeframe = check_forecaster(folder, preset=settings.preset, timeframe=settings.timeframe).timeframe
-    metrics = settings.metrics_database_url
-    if metrics is not None:
-        make_database_url(metrics)
-        metrics = absolute_database_url(metrics)  # a replica may have another working directory
-    service = LDM4TSInferenceService.bind(str(folder), settings.preset, settings.threads, metrics, timeframe)
-    return ForecastApi.bind(service)
+    main = check_forecaster(folder, preset=settings.preset, timeframe=timeframe)
+    setup = ApiSetup(
+        model_folder=None if settings.model_folder is None else folder.absolute(),
+        database_url=database_url,
+        default_symbol=settings.symbol,
+        default_timeframe=timeframe,
+        preset=settings.preset,
+        timeout_s=settings.timeout_s,
+        store=_absolute(settings.store),
+        tokens_database_url=_database(settings.tokens_database_url),
+        metrics_database_url=_database(settings.metrics_database_url),
+        online_calibration=settings.online_calibration,
+    )
+    service = LDM4TSInferenceService.bind(
+        [str(ModelKey(folder=str(folder.absolute()), timeframe=main.timeframe))],
+        threads=settings.threads,
+        max_batch_samples=settings.max_batch_samples,
+        batch_wait_s=settings.batch_wait_ms / 1000.0,
+        metrics_database_url=setup.metrics_database_url,
+    )
+    return ForecastApi.bind(service, setup)
+
+
+def _database(url: str | None) -> str | None:
+    if url is None:
+        return None
+    make_database_url(url)
+    return absolute_database_url(url)
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else str(Path(root).absolute())

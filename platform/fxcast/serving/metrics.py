@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import structlog
-
-from fxcast.adapters.storage.database import Database, open_database
+from fxcast.adapters.storage.database import Database
 from fxcast.adapters.storage.predictions import record_inference_minute
+from fxcast.serving.backlog import Backlog, BacklogCounts
 
 METRICS_URL_VARIABLE = "FXCAST_METRICS_DATABASE_URL"
 MAX_MINUTES_KEPT = 24 * 60  # while the database does not answer
 
 _MARGIN_S = 1.0  # a forecast that ends on the minute is counted before the minute is written
 
-log = structlog.get_logger(__name__)
-
 
 @dataclass(slots=True)
 class _Minute:
+    start: datetime
+    model_version: str
     latencies_ms: list[float] = field(default_factory=list[float])
     errors: int = 0
 
@@ -34,20 +33,16 @@ class InferenceMetrics:
 
     Args:
         database_url: Where `ldm4ts_inference_metrics` is.
-        model_version: Which model answers.
         replica: Which replica this is.
         clock: Tells the time, in UTC.
     """
 
-    def __init__(self, database_url: str, *, model_version: str, replica: str, clock: Callable[[], datetime]) -> None:
-        self._database_url = database_url
-        self._model_version = model_version
+    def __init__(self, database_url: str, *, replica: str, clock: Callable[[], datetime]) -> None:
         self._replica = replica
         self._clock = clock
-        self._database: Database | None = None
-        self._minutes: dict[datetime, _Minute] = {}  # oldest first
-        self._lock = threading.Lock()  # of the minutes; never held while the database is asked
-        self._failures = 0
+        self._backlog: Backlog[_Minute] = Backlog("inference minutes", database_url, self._store, capacity=MAX_MINUTES_KEPT)
+        self._minutes: dict[tuple[datetime, str], _Minute] = {}  # by start and model, oldest first; those not over yet
+        self._lock = threading.Lock()  # of the minutes
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_every_minute, name="inference metrics", daemon=True)
 
@@ -61,22 +56,27 @@ class InferenceMetrics:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def answered(self, latency_ms: float) -> None:
+    def answered(self, model_version: str, latency_ms: float) -> None:
         """Count a forecast."""
         with self._lock:
-            self._current().latencies_ms.append(latency_ms)
+            self._current(model_version).latencies_ms.append(latency_ms)
 
-    def failed(self) -> None:
-        """Count a forecast that failed; one that was refused is the caller's mistake and no failure."""
+    def failed(self, model_version: str, count: int = 1) -> None:
+        """Count forecasts that failed; one that was refused is the caller's mistake and no failure."""
         with self._lock:
-            self._current().errors += 1
+            self._current(model_version).errors += count
 
     def write_finished(self) -> None:
         """Write the minutes that are over; called by the thread."""
         self._write(before=_minute_of(self._clock()))
 
-    def _current(self) -> _Minute:
-        return self._minutes.setdefault(_minute_of(self._clock()), _Minute())
+    def counts(self) -> BacklogCounts:
+        """Return how many minutes were written, wait and were dropped, and how often writing failed."""
+        return self._backlog.counts()
+
+    def _current(self, model_version: str) -> _Minute:
+        start = _minute_of(self._clock())
+        return self._minutes.setdefault((start, model_version), _Minute(start=start, model_version=model_version))
 
     def _write_every_minute(self) -> None:
         while not self._closing.wait(60.0 - self._clock().timestamp() % 60.0 + _MARGIN_S):
@@ -85,39 +85,21 @@ class InferenceMetrics:
 
     def _write(self, *, before: datetime) -> None:
         with self._lock:
-            ready = [
-                (start, tuple(minute.latencies_ms), minute.errors) for start, minute in self._minutes.items() if start < before
-            ]
-        try:
-            for start, latencies_ms, errors in ready:
-                if self._database is None:
-                    self._database = open_database(self._database_url)
-                record_inference_minute(
-                    self._database,
-                    minute=start,
-                    model_version=self._model_version,
-                    latencies_ms=latencies_ms,
-                    errors=errors,
-                    replica=self._replica,
-                )
-                with self._lock:
-                    del self._minutes[start]
-        except Exception as error:  # noqa: BLE001  # whatever the driver raises: the thread and the forecasts go on
-            self._failures += 1
-            log.warning(
-                "inference minutes not stored",
-                waiting=len(self._minutes),
-                dropped=self._drop_oldest(),
-                failures=self._failures,
-                problem=f"{type(error).__name__}: {error}",
-            )
+            over = [key for key in self._minutes if key[0] < before]
+            for key in over:
+                self._backlog.add(self._minutes.pop(key))
+        self._backlog.write_waiting()
 
-    def _drop_oldest(self) -> int:
-        with self._lock:
-            excess = max(0, len(self._minutes) - MAX_MINUTES_KEPT)
-            for start in list(self._minutes)[:excess]:
-                del self._minutes[start]
-        return excess
+    def _store(self, database: Database, minutes: Sequence[_Minute]) -> None:
+        for minute in minutes:
+            record_inference_minute(
+                database,
+                minute=minute.start,
+                model_version=minute.model_version,
+                latencies_ms=minute.latencies_ms,
+                errors=minute.errors,
+                replica=self._replica,
+            )
 
 
 def metrics_url(configured: str | None) -> str | None:

@@ -1,4 +1,5 @@
 """Under which names Serve knows fxcast."""
 
 APPLICATION = "fxcast"
+API = "ForecastApi"
 DEPLOYMENT = "LDM4TSInferenceService"

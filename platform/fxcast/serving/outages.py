@@ -35,9 +35,16 @@ def outages(asked: str) -> Generator[None]:
         # A cause that does not pickle arrives as a plain RayError.
         if not isinstance(cause, _OUTAGES) or type(cause) is RayError:
             raise
-        raise ForecastUnavailable(f"{asked}: {_words(cause)}") from error
+        raise _named(cause, asked) from error
+    except ForecastUnavailable:
+        raise
     except _OUTAGES as error:
         raise ForecastUnavailable(f"{asked}: {_words(error)}") from error
+
+
+def _named(cause: Exception, asked: str) -> ForecastUnavailable:
+    kind = type(cause) if isinstance(cause, ForecastUnavailable) else ForecastUnavailable
+    return kind(f"{asked}: {_words(cause)}")
 
 
 def _cause(error: RayTaskError) -> Exception:

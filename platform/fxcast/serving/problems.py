@@ -2,84 +2,121 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fxcast.errors import BadCandles, BadRequest, Unavailable
+from fxcast.errors import BadCandles, BadRequest, Conflict, Forbidden, ForecastLate, NotFound, Unauthorized, Unavailable
+from fxcast.serving.request_ids import current_request_id
 from fxcast.serving.schemas import FieldProblem, Problem
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY_BYTES = 1_000_000
+_CHALLENGE = 'Bearer realm="fxcast"'
 _SHOWN = 120  # characters of what was found
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Make an app answer every error, its own bugs included, as problem details."""
-    for kind, handler in _HANDLERS.items():
-        app.add_exception_handler(kind, handler)
-    app.add_middleware(LimitBody)
-    app.add_middleware(AnswerBugs)
+    """Make an app answer what it refuses, and what it can't do, as problem details."""
+    for kind in (
+        RequestValidationError,
+        BadRequest,
+        BadCandles,
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        Conflict,
+        Unavailable,
+        HTTPException,
+    ):
+        app.add_exception_handler(kind, _answer)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return an error as a problem: what was refused, forbidden, not found, or can't be answered now.
+
+    Raises:
+        Exception: The error itself, if it is none of these: a bug.
+    """
+    match error:
+        case RequestValidationError() | ValidationError():
+            return _refusal(422, "The request was refused", _field_problems(error))
+        case BadRequest() | BadCandles():
+            return _refusal(422, "The request was refused", [_named_field(error)])
+        case Unauthorized():
+            return _refusal(401, "A valid token is needed", [_named_field(error)])
+        case Forbidden():
+            return _refusal(403, "The token is not valid for this", [_named_field(error)])
+        case NotFound():
+            return _refusal(404, "There is no such thing", [_named_field(error)])
+        case Conflict():
+            return Problem(title="Not possible as things are", status=409, detail=str(error))
+        case ForecastLate():
+            return Problem(title="The forecast took too long", status=504, detail=str(error))
+        case Unavailable():
+            return Problem(title="The service can't answer now", status=503, detail=f"{error}; ask again")
+        case HTTPException(status_code=400):  # FastAPI's answer to JSON that its parser gives up on
+            return _refusal(422, "The request was refused", [FieldProblem(field="body", found="not JSON", allowed="a JSON object")])
+        case HTTPException():
+            return Problem(title=str(error.detail), status=error.status_code, detail=str(error.detail))
+        case _:
+            raise error
 
 
 def problem_response(problem: Problem) -> Response:
     """Return a problem as an HTTP response."""
-    return Response(problem.model_dump_json(), status_code=problem.status, media_type="application/problem+json")
+    named = problem.model_copy(update={"request_id": current_request_id()})
+    response = Response(named.model_dump_json(), status_code=named.status, media_type="application/problem+json")
+    if named.status == 503:
+        response.headers["Retry-After"] = "1"
+    return response
 
 
-def refused(status: int, title: str, errors: Sequence[FieldProblem]) -> Response:
-    """Return a refusal that names each field, what was found and what is allowed."""
+def _refusal(status: int, title: str, errors: Sequence[FieldProblem]) -> Problem:
     detail = "; ".join(f"{error.field}: found {error.found}; allowed: {error.allowed}" for error in errors)
-    return problem_response(Problem(title=title, status=status, detail=detail, errors=list(errors)))
+    return Problem(title=title, status=status, detail=detail, errors=list(errors))
 
 
-async def _on_invalid(_: Request, error: RequestValidationError) -> Response:
-    found = error.errors()
+async def _answer(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    response = problem_response(problem)
+    if problem.status >= 500:
+        log.warning("request not answered", path=request.url.path, status=problem.status, problem=str(error))
+    match error:
+        case Unauthorized():
+            # RFC 6750, section 3.1: no error code for a request that showed nothing.
+            shown = ', error="invalid_token"' if "Authorization" in request.headers else ""
+            response.headers["WWW-Authenticate"] = _CHALLENGE + shown
+        case Forbidden():
+            response.headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{error.allowed}"'
+        case _:
+            pass
+    return response
+
+
+def _named_field(error: BadRequest | BadCandles | Unauthorized | Forbidden | NotFound) -> FieldProblem:
+    return FieldProblem(field=error.field, found=error.found, allowed=error.allowed)
+
+
+def _field_problems(error: RequestValidationError | ValidationError) -> list[FieldProblem]:
+    found: Sequence[Any] = error.errors()
     # pydantic leaves wrong items out of a list before it counts them, and then finds too few: what encloses another error is no
     # error of its own.
-    inner = [each for each in found if not any(_encloses(each["loc"], other["loc"]) for other in found)]
-    return refused(422, "The request was refused", [_field_problem(each) for each in inner])
+    return [_field_problem(each) for each in found if not any(_encloses(each["loc"], other["loc"]) for other in found)]
 
 
 def _encloses(loc: Sequence[object], other: Sequence[object]) -> bool:
     return len(loc) < len(other) and list(other[: len(loc)]) == list(loc)
 
 
-async def _on_refused(_: Request, error: BadRequest | BadCandles) -> Response:
-    return refused(422, "The request was refused", [FieldProblem(field=error.field, found=error.found, allowed=error.allowed)])
-
-
-async def _on_http_error(_: Request, error: HTTPException) -> Response:
-    if error.status_code == 400:  # FastAPI's answer to JSON that its parser gives up on
-        return refused(422, "The request was refused", [FieldProblem(field="body", found="not JSON", allowed="a JSON object")])
-    return problem_response(Problem(title=str(error.detail), status=error.status_code, detail=str(error.detail)))
-
-
-async def _on_unavailable(_: Request, error: Unavailable) -> Response:
-    response = problem_response(Problem(title="The service can't answer now", status=503, detail=f"{error}; ask again"))
-    response.headers["Retry-After"] = "1"
-    return response
-
-
-_HANDLERS: Mapping[type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    RequestValidationError: _on_invalid,
-    BadRequest: _on_refused,
-    BadCandles: _on_refused,
-    HTTPException: _on_http_error,
-    Unavailable: _on_unavailable,
-}
-
-
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
-    parts = error["loc"][1:] if error["loc"][0] == "body" else error["loc"]
+    parts = error["loc"][1:] if error["loc"][:1] in {("body",), ("query",), ("path",)} else error["loc"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".") or "body"
     context = error.get("ctx", {})
     match error["type"]:
@@ -95,67 +132,3 @@ def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
             return FieldProblem(field="body", found=f"not JSON: {context.get('error', '')}", allowed="a JSON object")
         case _:
             return FieldProblem(field=field, found=repr(error.get("input"))[:_SHOWN], allowed=str(error["msg"]))
-
-
-class LimitBody:
-    """ASGI middleware that answers 413 to a body over `MAX_BODY_BYTES`, whatever its headers claim."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return  # the client went away
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MAX_BODY_BYTES:
-                error = FieldProblem(
-                    field="body", found=f"more than {MAX_BODY_BYTES:,} bytes", allowed=f"at most {MAX_BODY_BYTES:,} bytes"
-                )
-                await refused(413, "The body is too large", [error])(scope, receive, send)
-                return
-        handed_over = False
-
-        async def replay() -> Message:
-            nonlocal handed_over
-            if handed_over:
-                return await receive()
-            handed_over = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-        await self._app(scope, replay, send)
-
-
-class AnswerBugs:
-    """ASGI middleware that logs an error nobody expected and answers 500, without the error's own words.
-
-    Not a handler of `Exception`: Starlette raises again after such a handler, and Serve would log the error a second time.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except Exception as error:  # the outermost handler: logged with its traceback, answered as a 500
-            if scope["type"] != "http" or started:
-                raise
-            # As text: structlog's own rendering prints the local variables of every frame.
-            log.error("request failed", path=scope["path"], exception="".join(traceback.format_exception(error)))
-            detail = "The service failed on this request; its log says why"
-            await problem_response(Problem(title="Internal error", status=500, detail=detail))(scope, receive, send)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from fxcast.adapters.storage.registry import ListedModel
 from fxcast.domain.candle import CandleSeries, candle_problem, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS, MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles
+from fxcast.errors import BadCandles, BadRequest
 
 Number = Annotated[float, Field(allow_inf_nan=True, strict=True)]
 
@@ -20,6 +23,10 @@ FIRST_TIME, LAST_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, t
 # From one close to the next. The Lebanese pound's devaluation of 2023, 9.95 times, is the largest of an official rate; a
 # hundredfold is a wrong decimal point, and windows full of such jumps have forecasts that overflow.
 MAX_JUMP = 10.0
+MAX_REQUESTS = 64  # as many windows as a body of 1 MB holds
+
+
+Fallback = Literal["none", "random-walk"]
 
 
 class CandleBody(BaseModel):
@@ -35,21 +42,41 @@ class CandleBody(BaseModel):
     volume: Number = 0.0
 
 
-class ForecastBody(BaseModel):
-    """A forecast request."""
+class ForecastOptions(BaseModel):
+    """What a forecast request may say beside its candles."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    horizons: tuple[int, ...] | None = Field(
+        default=None, description="minutes; all of the model's by default", examples=[[240, 960]]
+    )
+    num_samples: int = Field(default=50, ge=1, le=MAX_SAMPLES, description="Monte-Carlo samples")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="the same seed and candles give the same answer")
+    quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(),
+        max_length=99,
+        description="levels of further quantiles; n samples know those from 1/(n+1) to n/(n+1)",
+        examples=[[0.25, 0.75]],
+    )
+    paths: bool = Field(default=False, description="answer the samples themselves: prices at each horizon, ascending")
+    vision: bool = Field(default=False, description="answer the three channels that the model sees, as PNG in base64")
+    model_version: str | None = Field(
+        default=None, min_length=1, max_length=128, description="model to ask; by default the active one"
+    )
+    fallback: Fallback = Field(
+        default="none",
+        description="who answers when the model is missing or broken; the answer's model_version says who did",
+    )
+
+
+class ForecastBody(ForecastOptions):
+    """A forecast request."""
 
     symbol: str = Field(pattern="^[A-Z]{6}$", description="base then quote currency", examples=["EURUSD"])
     timeframe: str = Field(description="length of a candle", examples=["1h"])
     candles: tuple[CandleBody, ...] = Field(
         min_length=CONTEXT_BARS, max_length=CONTEXT_BARS, description=f"the last {CONTEXT_BARS} closed candles, oldest first"
     )
-    horizons: tuple[int, ...] | None = Field(
-        default=None, description="minutes; all of the model's by default", examples=[[240, 960]]
-    )
-    num_samples: int = Field(default=50, ge=1, le=MAX_SAMPLES, description="Monte-Carlo samples")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="the same seed and candles give the same answer")
 
     def window(self) -> CandleSeries:
         """Return the candles as a checked series.
@@ -93,35 +120,6 @@ def _step_problem(before: CandleBody, candle: CandleBody) -> tuple[str, str, str
     return None
 
 
-class HorizonBody(BaseModel):
-    """A forecast of one horizon; prices in quote currency."""
-
-    mean: float
-    std: float
-    q05: float
-    q50: float
-    q95: float
-    uncertainty_pct: float = Field(description="100 · std / price, per cent of price")
-
-
-class PredictionBody(BaseModel):
-    """An LDM4TSPrediction."""
-
-    symbol: str
-    timeframe: str
-    made_at: datetime = Field(description="close of the last candle, UTC")
-    price: float
-    horizons: dict[str, HorizonBody] = Field(description="by horizon in minutes")
-    inference_time_ms: float
-    num_samples: int
-    model_version: str
-
-
-def prediction_body(prediction: LDM4TSPrediction) -> PredictionBody:
-    """Return a prediction as the API answers it."""
-    return PredictionBody.model_validate(prediction.to_dict())
-
-
 class FieldProblem(BaseModel):
     """One thing that is wrong with a request."""
 
@@ -138,12 +136,208 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] = []
+    request_id: str | None = Field(default=None, description="also in the header X-Request-ID and in the logs")
+
+
+class HorizonBody(BaseModel):
+    """A forecast of one horizon; prices in quote currency."""
+
+    mean: float
+    std: float
+    q05: float
+    q50: float
+    q95: float
+    uncertainty_pct: float = Field(description="100 · std / price, per cent of price")
+    online_width: float | None = Field(
+        default=None, description="what the online calibration has multiplied the spread by, if it has learned anything"
+    )
+    quantiles: dict[str, float] | None = Field(default=None, description="by level, if levels were asked for")
+    samples: list[float] | None = Field(default=None, description="ascending, if paths were asked for")
+
+
+class PredictionBody(BaseModel):
+    """An LDM4TSPrediction."""
+
+    symbol: str
+    timeframe: str
+    made_at: datetime = Field(description="close of the last candle, UTC")
+    price: float
+    horizons: dict[str, HorizonBody] = Field(description="by horizon in minutes")
+    inference_time_ms: float
+    num_samples: int
+    model_version: str
+    fallback_reason: str | None = Field(default=None, description="why the fallback answered, if it did")
+    vision: dict[str, str] | None = Field(default=None, description="PNG in base64 by channel: seg, gaf, rp")
+
+
+def prediction_body(
+    prediction: LDM4TSPrediction,
+    *,
+    levels: Sequence[float] = (),
+    with_samples: bool = False,
+    width_factors: Mapping[int, float] | None = None,
+    pictures: Mapping[str, bytes] | None = None,
+    fallback_reason: str | None = None,
+) -> PredictionBody:
+    """Return a prediction as the API answers it.
+
+    Raises:
+        BadRequest: If the samples are too few for a level.
+    """
+    content = prediction.to_dict(with_samples=with_samples)
+    for minutes, horizon in prediction.horizons.items():
+        content["horizons"][str(minutes)]["online_width"] = (width_factors or {}).get(minutes)
+        if levels:
+            content["horizons"][str(minutes)]["quantiles"] = _quantiles(horizon.samples, levels)
+    if pictures is not None:
+        content["vision"] = {name: b64encode(picture).decode() for name, picture in pictures.items()}
+    return PredictionBody.model_validate(content | {"fallback_reason": fallback_reason})
+
+
+def check_levels(levels: Sequence[float], num_samples: int) -> None:
+    """Raise BadRequest for a quantile that lies beyond what the samples can tell (Weibull's rule)."""
+    lowest, highest = 1 / (num_samples + 1), num_samples / (num_samples + 1)
+    for position, level in enumerate(levels):
+        if not lowest <= level <= highest:
+            allowed = f"{lowest:.4g} to {highest:.4g} of {num_samples} samples; ask for more samples"
+            raise BadRequest(f"quantiles[{position}]", f"{level:g}", allowed)
+
+
+def _quantiles(samples: Sequence[float], levels: Sequence[float]) -> dict[str, float]:
+    found = np.quantile(np.array(samples), levels, method="weibull")
+    return {f"{level:g}": float(value) for level, value in zip(levels, found, strict=True)}
+
+
+class ForecastsBody(BaseModel):
+    """Several forecast requests, each answered for itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: tuple[Any, ...] = Field(
+        min_length=1,
+        max_length=MAX_REQUESTS,
+        description="each as of POST /v1/forecast",
+        json_schema_extra={"items": {"$ref": "#/components/schemas/ForecastBody"}},
+    )
+
+
+class AnswerBody(BaseModel):
+    """What became of one request: a forecast or a problem."""
+
+    forecast: PredictionBody | None = None
+    problem: Problem | None = None
+
+
+class AnswersBody(BaseModel):
+    """The answers, in the order of the requests."""
+
+    answers: list[AnswerBody]
 
 
 class Health(BaseModel):
-    """The service is alive; which model answers."""
+    """The service is alive."""
 
-    status: str
+    status: Literal["ok"] = "ok"
+
+
+class ModelDescription(BaseModel):
+    """A model that is loaded and warm."""
+
     model_version: str
     timeframe: str
-    horizons: tuple[int, ...]
+    horizons: tuple[int, ...] = Field(description="minutes")
+
+
+class ModelBody(BaseModel):
+    """A model of the registry."""
+
+    version: str
+    preset: str
+    symbol: str = Field(description="the pair it was trained for, * for several")
+    timeframe: str
+    is_active: bool
+    data_start: datetime
+    data_end: datetime
+    created_at: datetime
+    metrics: dict[str, Any] = Field(description="how it scored when it was trained")
+
+
+def model_body(listed: ListedModel) -> ModelBody:
+    """Return a model as the API answers it."""
+    model = listed.model
+    return ModelBody(
+        version=model.version,
+        preset=model.preset,
+        symbol=model.symbol,
+        timeframe=model.timeframe,
+        is_active=listed.is_active,
+        data_start=model.data_start,
+        data_end=model.data_end,
+        created_at=listed.created_at,
+        metrics=dict(model.metrics),
+    )
+
+
+class _RowsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_version: str | None = Field(default=None, max_length=128)
+    since: AwareDatetime | None = Field(default=None, description="at or after this moment")
+    until: AwareDatetime | None = Field(default=None, description="before this moment")
+    limit: int = Field(default=100, ge=1, le=1000, description="rows at most, the newest first")
+
+
+class PredictionsQuery(_RowsQuery):
+    """Which stored forecasts."""
+
+    symbol: str | None = Field(default=None, pattern="^[A-Z]{6}$")
+    timeframe: str | None = Field(default=None, max_length=8)
+    horizon: int | None = Field(default=None, ge=1, le=2**31 - 1, description="minutes")
+
+
+class MinutesQuery(_RowsQuery):
+    """Which minutes of inference."""
+
+
+class StoredPredictionBody(BaseModel):
+    """A stored forecast of one horizon; what came of it is null until the horizon has passed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    symbol: str
+    timeframe: str
+    made_at: datetime
+    horizon_minutes: int
+    model_version: str
+    price: float
+    mean: float
+    std: float
+    q05: float
+    q50: float
+    q95: float
+    uncertainty_pct: float
+    num_samples: int
+    inference_time_ms: float
+    target_at: datetime | None
+    actual_price: float | None
+    error: float | None
+    absolute_error: float | None
+    inside_90: bool | None
+    direction_right: bool | None
+
+
+class InferenceMinuteBody(BaseModel):
+    """A minute of inference of one model on one replica; times are null where every forecast failed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    minute: datetime
+    model_version: str
+    replica: str
+    count: int
+    errors: int
+    average_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None

@@ -1,11 +1,14 @@
-"""The deployment that holds a model and forecasts."""
+"""The deployment that holds models and forecasts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from ray import serve
@@ -13,63 +16,74 @@ from ray import serve
 from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
-from fxcast.domain.forecaster import predict
-from fxcast.errors import Refused
-from fxcast.models.config import Preset
+from fxcast.domain.forecaster import Forecaster, ForecastRequest, check_request, predict_together
+from fxcast.errors import BadRequest, Refused
+from fxcast.serving.directory import ModelKey
 from fxcast.serving.metrics import InferenceMetrics, metrics_url
 from fxcast.serving.names import DEPLOYMENT
-from fxcast.serving.schemas import Health
+from fxcast.serving.schemas import ModelDescription
 
 _FLUSH_TIMEOUT_S = 10.0  # inside graceful_shutdown_timeout_s
+_MODELS_IN_MEMORY = 8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    forecaster: Forecaster
+    request: ForecastRequest
+
+
+def _samples(asked: Sequence[_Asked]) -> int:
+    return sum(each.request.num_samples for each in asked)
 
 
 @serve.deployment(name=DEPLOYMENT)
 class LDM4TSInferenceService:
-    """One model, one forecast at a time; the options of the deployment are in serve_configs/.
+    """Several models, one batch of forecasts at a time; the options of the deployment are in serve_configs/.
+
+    Requests name their model by Serve's multiplexed model id, a `ModelKey` as text.
 
     Args:
-        model_folder: Folder of the model.
-        preset: The preset of LDM4TS it must be of; with None the folder may hold any forecaster.
+        warm: Keys of the models to load before the replica is ready.
         threads: Threads of torch.
+        max_batch_samples: Monte-Carlo samples of all requests of a batch; bounds the memory. One request for more is refused.
+        batch_wait_s: How long a request waits for others to share its batch.
         metrics_database_url: Where minutes of inference are written; nowhere if neither this nor the environment variable
             FXCAST_METRICS_DATABASE_URL, which wins, is set.
-        timeframe: Which to forecast, of those that the model was trained on; by default its main one.
 
     Raises:
-        BadModelFolder: If the folder is incomplete, corrupt, or of another preset or timeframe.
+        BadModelFolder: If a folder is incomplete, corrupt or not of the timeframe.
     """
 
     _metrics: InferenceMetrics | None = None
 
     def __init__(
         self,
-        model_folder: str,
-        preset: Preset | None,
+        warm: Sequence[str],
+        *,
         threads: int,
+        max_batch_samples: int,
+        batch_wait_s: float,
         metrics_database_url: str | None = None,
-        timeframe: str | None = None,
     ) -> None:
         import torch  # here and not above: what deploys this class needs no torch, and need not wait for it
 
-        from fxcast.models.load import load_forecaster
-
-        # One thread: the model uses `threads` cores by itself, and the event loop stays free for health checks. All of torch
+        # One thread: a model uses `threads` cores by itself, and the event loop stays free for health checks. All of torch
         # runs in it, loading too: a second thread that computes gets OpenMP workers of its own, more than there are cores,
         # and a U-Net step then takes 1.7 times as long (230 against 139 ms for four, on two cores).
         self._executor = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="forecast", initializer=torch.set_num_threads, initargs=(threads,)
         )
-        loading = self._executor.submit(load_forecaster, Path(model_folder), preset=preset, timeframe=timeframe)
-        self._forecaster = loading.result()
-        self._executor.submit(self._warm_up).result()
+        self._warm = {key: self._executor.submit(_load_warm, key).result() for key in warm}
+        self._max_batch_samples = max_batch_samples
+        together = cast("Any", self._together)  # Ray publishes no type for what @serve.batch adds
+        together.set_max_batch_size(max_batch_samples)
+        together.set_batch_wait_timeout_s(batch_wait_s)
         url = metrics_url(metrics_database_url)
         if url is not None:
-            self._metrics = InferenceMetrics(
-                url,
-                model_version=self._forecaster.model_version,
-                replica=serve.get_replica_context().replica_tag,
-                clock=SystemClock().now,
-            )
+            self._metrics = InferenceMetrics(url, replica=serve.get_replica_context().replica_tag, clock=SystemClock().now)
             self._metrics.start()
 
     def __del__(self) -> None:
@@ -77,45 +91,91 @@ class LDM4TSInferenceService:
         if self._metrics is not None:
             self._metrics.close(timeout_s=_FLUSH_TIMEOUT_S)
 
-    def _warm_up(self) -> None:
-        forecaster = self._forecaster
-        minutes = forecaster.timeframe.minutes
-        values = np.ones((CONTEXT_BARS, 5))
-        times = np.datetime64("2017-01-03T00:00:00", "s") + np.arange(CONTEXT_BARS) * np.timedelta64(minutes * 60, "s")
-        window = CandleSeries(symbol="EURUSD", timeframe=forecaster.timeframe, open_times=times, values=values)
-        predict(forecaster, window, horizons_minutes=forecaster.horizons_minutes, num_samples=50, seed=0)
-
-    async def forecast(
-        self, window: CandleSeries, horizons_minutes: Sequence[int] | None, num_samples: int, seed: int
-    ) -> LDM4TSPrediction:
-        """Forecast one window; all the model's horizons when None.
+    async def forecast(self, request: ForecastRequest) -> LDM4TSPrediction:
+        """Forecast one window, in one batch with others that wait.
 
         Raises:
             BadRequest: If the model can't answer it.
+            BadModelFolder: If the model can't be loaded.
         """
-        horizons = self._forecaster.horizons_minutes if horizons_minutes is None else horizons_minutes
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._forecast_and_count, window, horizons, num_samples, seed
+        forecaster = await self._asked_model()
+        check_request(forecaster, request)
+        if request.num_samples > self._max_batch_samples:
+            raise BadRequest(
+                "num_samples", str(request.num_samples), f"at most {self._max_batch_samples}, what the service computes at once"
+            )
+        # A caller that goes away cancels this wait, and Serve leaves it out of the next batch.
+        answer = await self._together(_Asked(forecaster, request))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def describe(self) -> ModelDescription:
+        """Say what the model is; loads it if it is not in memory."""
+        forecaster = await self._asked_model()
+        return ModelDescription(
+            model_version=forecaster.model_version, timeframe=forecaster.timeframe.name, horizons=forecaster.horizons_minutes
         )
 
-    def _forecast_and_count(self, window: CandleSeries, horizons: Sequence[int], num_samples: int, seed: int) -> LDM4TSPrediction:
+    async def picture(self, window: CandleSeries) -> dict[str, bytes]:
+        """Return the three channels that the model sees of a window, as PNG by name.
+
+        Raises:
+            BadRequest: If the model sees no pictures.
+        """
+        from fxcast.serving.channels import channel_pictures  # torch, as above
+
+        forecaster = await self._asked_model()
+        return await self._in_thread(lambda: channel_pictures(forecaster, window))
+
+    async def _asked_model(self) -> Forecaster:
+        return await cast("Callable[[str], Awaitable[Forecaster]]", self._model)(serve.get_multiplexed_model_id())
+
+    @serve.multiplexed(max_num_models_per_replica=_MODELS_IN_MEMORY)
+    async def _model(self, model_id: str) -> Forecaster:
+        if model_id in self._warm:  # handed over to Serve, which unloads what is not asked for
+            return self._warm.pop(model_id)
+        return await self._in_thread(lambda: _load_warm(model_id))
+
+    @serve.batch(batch_size_fn=_samples)
+    async def _together(self, asked: list[_Asked]) -> list[LDM4TSPrediction | Exception]:
+        return await self._in_thread(lambda: self._forecast_all(asked))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _forecast_all(self, asked: Sequence[_Asked]) -> list[LDM4TSPrediction | Exception]:
+        answers: dict[int, LDM4TSPrediction | Exception] = {}
+        alike: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for position, each in enumerate(asked):
+            alike[id(each.forecaster), each.request.num_samples].append(position)
+        for positions in alike.values():
+            answers |= zip(positions, self._forecast_alike([asked[position] for position in positions]), strict=True)
+        return [answers[position] for position in range(len(asked))]
+
+    def _forecast_alike(self, asked: Sequence[_Asked]) -> Sequence[LDM4TSPrediction | Exception]:
+        forecaster = asked[0].forecaster
         try:
-            prediction = predict(self._forecaster, window, horizons_minutes=horizons, num_samples=num_samples, seed=seed)
-        except Refused:
-            raise
-        except Exception:  # counted and raised again
-            if self._metrics is not None:
-                self._metrics.failed()
-            raise
+            predictions = predict_together(forecaster, [each.request for each in asked])
+        except Exception as error:  # noqa: BLE001  # raised again, to each of those who wait
+            if self._metrics is not None and not isinstance(error, Refused):
+                self._metrics.failed(forecaster.model_version, len(asked))
+            return [error] * len(asked)
         if self._metrics is not None:
-            self._metrics.answered(prediction.inference_time_ms)
-        return prediction
+            for prediction in predictions:
+                self._metrics.answered(forecaster.model_version, prediction.inference_time_ms)
+        return predictions
 
-    async def describe(self) -> Health:
-        """Say which model this is."""
-        return Health(
-            status="ok",
-            model_version=self._forecaster.model_version,
-            timeframe=self._forecaster.timeframe.name,
-            horizons=self._forecaster.horizons_minutes,
-        )
+
+def _load_warm(key: str) -> Forecaster:
+    from fxcast.models.load import load_forecaster, move_to_gpu  # torch, as above
+
+    wanted = ModelKey.parse(key)
+    forecaster = load_forecaster(Path(wanted.folder), timeframe=wanted.timeframe)
+    move_to_gpu(forecaster)
+    minutes = forecaster.timeframe.minutes
+    values = np.ones((CONTEXT_BARS, 5))
+    times = np.datetime64("2017-01-03T00:00:00", "s") + np.arange(CONTEXT_BARS) * np.timedelta64(minutes * 60, "s")
+    window = CandleSeries(symbol="EURUSD", timeframe=forecaster.timeframe, open_times=times, values=values)
+    predict_together(forecaster, [ForecastRequest(window=window)])
+    return forecaster

@@ -12,11 +12,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fxcast.adapters.storage.tables import SCHEMA_REVISION, Base
-from fxcast.errors import BadSetup
+from fxcast.errors import BadSetup, DatabaseUnavailable
 
 Database = Engine  # the name for those who only pass it on: SQLAlchemy stays in the adapters
 
@@ -79,6 +79,19 @@ def revision_of(url: str) -> str | None:
         return _revision(engine, url)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def answering(url: str) -> Generator[None]:
+    """Turn whatever a database does instead of answering into one error.
+
+    Raises:
+        DatabaseUnavailable: Instead of it, without what the driver says of the connection.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, BadSetup) as error:
+        raise DatabaseUnavailable(f"the database {show_url(url)} does not answer ({type(error).__name__})") from error
 
 
 def make_engine(url: str) -> Engine:

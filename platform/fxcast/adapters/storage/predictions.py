@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, bindparam, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from fxcast.adapters.storage.database import insert_into, writing
 from fxcast.adapters.storage.tables import InferenceMinuteRow, PredictionRow
@@ -66,6 +66,13 @@ def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> N
     ]
     if rows:
         connection.execute(insert_into(connection, PredictionRow).on_conflict_do_nothing(index_elements=_PREDICTION_KEY), rows)
+
+
+def record_predictions(engine: Engine, predictions: Sequence[LDM4TSPrediction]) -> None:
+    """Store forecasts in one transaction; the same again change nothing."""
+    with writing(engine).begin() as connection:
+        for prediction in predictions:
+            insert_prediction(connection, prediction)
 
 
 def resolve_outcomes(engine: Engine, series: CandleSeries, *, spread: float) -> int:
@@ -137,6 +144,51 @@ def resolved_forecasts(engine: Engine, *, model_version: str | None = None) -> t
         return tuple(_resolved(row) for row in session.scalars(query))
 
 
+def list_predictions(
+    engine: Engine,
+    *,
+    symbol: str | None = None,
+    timeframe: str | None = None,
+    horizon: int | None = None,
+    model_version: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int,
+) -> tuple[PredictionRow, ...]:
+    """Return stored forecasts made from `since` to before `until`, newest first, then by horizon; at most `limit` rows."""
+    query = select(PredictionRow)
+    for column, wanted in (
+        (PredictionRow.symbol, symbol),
+        (PredictionRow.timeframe, timeframe),
+        (PredictionRow.horizon_minutes, horizon),
+        (PredictionRow.model_version, model_version),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    query = query.where(*_within(PredictionRow.made_at, since, until)).order_by(
+        PredictionRow.made_at.desc(), PredictionRow.horizon_minutes, PredictionRow.id
+    )
+    with Session(engine) as session:
+        return tuple(session.scalars(query.limit(limit)))
+
+
+def list_inference_minutes(
+    engine: Engine,
+    *,
+    model_version: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int,
+) -> tuple[InferenceMinuteRow, ...]:
+    """Return minutes of inference from `since` to before `until`, newest first; at most `limit` rows."""
+    query = select(InferenceMinuteRow)
+    if model_version is not None:
+        query = query.where(InferenceMinuteRow.model_version == model_version)
+    query = query.where(*_within(InferenceMinuteRow.minute, since, until))
+    with Session(engine) as session:
+        return tuple(session.scalars(query.order_by(InferenceMinuteRow.minute.desc(), InferenceMinuteRow.id).limit(limit)))
+
+
 def inference_times_ms(engine: Engine, *, model_version: str) -> list[float]:
     """Return how long each stored forecast of a model took, oldest first; one number a forecast, whatever its horizons."""
     query = (
@@ -177,6 +229,10 @@ def record_inference_minute(
     with writing(engine).begin() as connection:
         insert = insert_into(connection, InferenceMinuteRow).values(**key, **values)
         connection.execute(insert.on_conflict_do_update(index_elements=_MINUTE_KEY, set_=values))
+
+
+def _within(column: InstrumentedAttribute[datetime], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    return [*([] if since is None else [column >= since]), *([] if until is None else [column < until])]
 
 
 def _target_index(close_times: TimeArray, made_at: datetime, horizon_bars: int) -> int | None:

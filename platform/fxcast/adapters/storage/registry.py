@@ -43,6 +43,25 @@ class RegisteredModel:
     metrics: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A model of the registry, with what became of it there."""
+
+    model: RegisteredModel
+    is_active: bool
+    created_at: datetime
+
+
+def list_models(engine: Engine) -> tuple[ListedModel, ...]:
+    """Return every model, newest first."""
+    query = select(ModelRow).order_by(ModelRow.created_at.desc(), ModelRow.id.desc())
+    with Session(engine) as session:
+        return tuple(
+            ListedModel(model=_registered(row), is_active=row.is_active, created_at=row.created_at)
+            for row in session.scalars(query)
+        )
+
+
 def register_model(engine: Engine, model: RegisteredModel) -> None:
     """Add a model, not yet in use; registering the same one again changes nothing.
 

@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from fxcast.adapters.storage.types import ExactDecimal, UtcDateTime
 
 # The Alembic revision that these models describe. A constant, so that opening a database needs no migrations folder.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0003"
 
 
 def _now() -> datetime:
@@ -153,6 +153,64 @@ class InferenceMinuteRow(Base):
         UniqueConstraint("minute", "model_version", "replica"),
         # One model's latency over time (dashboard).
         Index("ix_ldm4ts_inference_metrics_version", "model_version", "minute"),
+    )
+
+
+class ModelQualityRow(Base):
+    """What a model's last resolved forecasts of one series and horizon were worth, and its online calibration at that moment.
+
+    A row holds nothing that became known after `as_of`, so that the newest row up to a moment is what was known then.
+    """
+
+    __tablename__ = "ldm4ts_model_quality"
+
+    model_version: Mapped[str] = mapped_column(String(128), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(16), primary_key=True)
+    timeframe: Mapped[str] = mapped_column(String(8), primary_key=True)
+    horizon_minutes: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    as_of: Mapped[datetime] = mapped_column(primary_key=True)  # when the newest outcome became known
+    window: Mapped[int]  # how many of the last forecasts are scored at most
+    forecasts: Mapped[int]  # how many were
+    coverage_90: Mapped[float]
+    crps_pips: Mapped[float | None]  # null where a forecast has no samples stored
+    pinball_pips: Mapped[float]
+    mae_ratio: Mapped[float | None]  # null where the price never moved
+    direction_windows: Mapped[int]
+    direction_right: Mapped[float | None]
+    log_width: Mapped[float]  # of the online calibration; 0 changes nothing
+    learned_until: Mapped[datetime | None]  # when the last outcome that taught it became known
+    outcomes_learned: Mapped[int]
+    delay: Mapped[int]  # most forecasts ever made until an outcome was known; 0 before the first
+
+
+class AccessTokenRow(Base):
+    """A bearer token of the HTTP API, by the SHA-256 of its secret; the secret itself is stored nowhere.
+
+    A name has one current token; those that a rotation replaced keep the name, and are valid until `expires_at`.
+    """
+
+    __tablename__ = "access_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    token_hash: Mapped[str] = mapped_column(String(64))  # hexadecimal digits
+    last_four: Mapped[str] = mapped_column(String(4))  # of the secret, to recognise it by
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    replaced_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("token_hash"),
+        # The current token of a name; being unique, it also keeps a second one out.
+        Index(
+            "ix_access_tokens_current",
+            "name",
+            unique=True,
+            sqlite_where=text("replaced_at IS NULL AND revoked_at IS NULL"),
+            postgresql_where=text("replaced_at IS NULL AND revoked_at IS NULL"),
+        ),
     )
 
 

@@ -1,0 +1,155 @@
+"""Route a request to the model that answers it, or to the one that answers in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
+
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import LDM4TSPrediction
+from fxcast.domain.forecaster import ForecastRequest, predict_together
+from fxcast.domain.timeframe import Timeframe
+from fxcast.errors import BadModelFolder, ForecastLate, ModelUnavailable
+from fxcast.models.baselines.random_walk import RandomWalk
+from fxcast.models.config import preset_config
+from fxcast.serving.directory import ModelDirectory, ModelKey
+from fxcast.serving.outages import outages
+from fxcast.serving.schemas import (
+    Fallback,
+    ForecastBody,
+    ForecastOptions,
+    ModelDescription,
+    PredictionBody,
+    check_levels,
+    prediction_body,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A forecast request with what the answer is to show.
+
+    Attributes:
+        levels: Of further quantiles.
+        model_version: Which model is asked; the active one by default.
+        fallback: Who answers when it is missing or broken.
+    """
+
+    request: ForecastRequest
+    levels: tuple[float, ...] = ()
+    paths: bool = False
+    vision: bool = False
+    model_version: str | None = None
+    fallback: Fallback = "none"
+
+
+class ForecastRouter:
+    """Hand requests to the models that they are for.
+
+    Args:
+        service: The deployment that forecasts.
+        directory: Says which model answers.
+        width_factors: Says by how much the online calibration widens a model's forecast of a window, by horizon.
+        timeout_s: How long a forecast may take; then its caller is told, and it is cancelled.
+    """
+
+    def __init__(
+        self,
+        service: DeploymentHandle[Any],
+        directory: ModelDirectory,
+        *,
+        width_factors: Callable[[ModelKey, CandleSeries], Mapping[int, float]],
+        timeout_s: float,
+    ) -> None:
+        self._service = service
+        self._directory = directory
+        self._width_factors = width_factors
+        self._timeout_s = timeout_s
+
+    async def answer(self, asked: Asked) -> tuple[LDM4TSPrediction, PredictionBody]:
+        """Forecast; return the prediction, and the same as the API answers it.
+
+        Raises:
+            BadRequest: If the model can't answer the request.
+            ModelUnavailable: If the model is missing or broken, and no fallback is allowed.
+            ForecastLate: If it took too long.
+            ForecastUnavailable: If the service is overloaded or away.
+        """
+        check_levels(asked.levels, asked.request.num_samples)
+        pictures: Mapping[str, bytes] | None = None
+        reason: str | None = None
+        request = asked.request
+        try:
+            key = self._directory.find(request.window.symbol, request.window.timeframe.name, asked.model_version)
+            request = replace(request, width_factors=self._width_factors(key, request.window))
+            prediction: LDM4TSPrediction = await self._in_time(self._asking(key).forecast.remote(request))
+            if asked.vision:
+                pictures = await self._in_time(self._asking(key).picture.remote(asked.request.window))
+        except ModelUnavailable as error:
+            if asked.fallback == "none":
+                raise
+            reason = str(error)
+            request = asked.request
+            prediction = _walk(request)
+        body = prediction_body(
+            prediction,
+            levels=asked.levels,
+            with_samples=asked.paths,
+            width_factors=request.width_factors,
+            pictures=pictures,
+            fallback_reason=reason,
+        )
+        return prediction, body
+
+    async def predict(self, request: ForecastRequest) -> LDM4TSPrediction:
+        """Forecast with the active model; raises as `answer`."""
+        return (await self.answer(Asked(request=request)))[0]
+
+    async def describe(self, key: ModelKey) -> ModelDescription:
+        """Load a model if need be, and say what it is; raises as `answer`."""
+        return await self._in_time(self._asking(key).describe.remote())
+
+    def _asking(self, key: ModelKey) -> DeploymentHandle[Any]:
+        return self._service.options(multiplexed_model_id=str(key))
+
+    async def _in_time(self, response: DeploymentResponse[Any] | DeploymentResponseGenerator[Any]) -> Any:  # noqa: ANN401 (of what was asked)
+        assert isinstance(response, DeploymentResponse), "a generator is what only a handle of a stream gives"
+        with outages("no forecast"):
+            try:
+                return await asyncio.wait_for(response, self._timeout_s)
+            except TimeoutError:
+                response.cancel()
+                raise ForecastLate(f"no forecast within {self._timeout_s:g} s") from None
+            except BadModelFolder as error:
+                raise ModelUnavailable(str(error)) from error
+
+
+def _walk(request: ForecastRequest) -> LDM4TSPrediction:
+    """Forecast with a random walk, at the horizons that were asked for or those of the timeframe's preset."""
+    timeframe: Timeframe = request.window.timeframe
+    horizons = request.horizons_minutes or preset_config("tiny", timeframe.name).horizons_minutes
+    for minutes in horizons:
+        timeframe.bars(minutes)
+    return predict_together(RandomWalk(timeframe=timeframe, horizons_minutes=tuple(horizons)), [request])[0]
+
+
+def asked_in(body: ForecastBody) -> Asked:
+    """Return what a body asks; raises BadCandles as `ForecastBody.window`."""
+    return asked_with(body, body.window())
+
+
+def asked_with(options: ForecastOptions, window: CandleSeries) -> Asked:
+    """Return what some options ask of a window."""
+    request = ForecastRequest(window=window, horizons_minutes=options.horizons, num_samples=options.num_samples, seed=options.seed)
+    return Asked(
+        request=request,
+        levels=options.quantiles,
+        paths=options.paths,
+        vision=options.vision,
+        model_version=options.model_version,
+        fallback=options.fallback,
+    )
