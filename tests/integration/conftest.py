@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,36 @@ def service_url(dashboard_url: str, model_folder: Path) -> Iterator[str]:
         timeout_s=600.0,
     ) as url:
         yield url
+
+
+@pytest.fixture
+def gpu_node(dashboard_url: str) -> Generator[str]:
+    """Let a machine with two GPUs, which are not there, join the cluster; its id."""
+    assert dashboard_url
+    context = ray.get_runtime_context()
+    before = {node["NodeID"] for node in ray.nodes()}
+    (head,) = (node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        *("start", "--address", context.gcs_address, "--node-ip-address", head["NodeManagerAddress"]),
+        *("--num-cpus", "2", "--num-gpus", "2", "--object-store-memory", "100000000", "--block"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        try:
+            yield joined(before, node)
+        finally:
+            node.terminate()
+
+
+def joined(before: set[str], process: subprocess.Popen[bytes]) -> str:
+    """Wait until a node is there that was not before."""
+    for _ in range(240):
+        new = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in before]
+        if new:
+            return new[0]
+        assert process.poll() is None, "ray start has ended"
+        threading.Event().wait(0.25)  # between looks at what another process does
+    raise AssertionError("no node joined in a minute")
 
 
 @pytest.fixture(autouse=True, scope="session")

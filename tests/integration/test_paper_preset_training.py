@@ -5,10 +5,7 @@ The GPUs are declared and not there: what is shown is how the work is scheduled,
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,36 +39,6 @@ _SHORT = TrainingConfig(
     calibration_windows=20,
     calibration_samples=2,
 )
-
-
-@pytest.fixture
-def gpu_node(dashboard_url: str) -> Generator[str]:
-    """Let a machine with two GPUs, which are not there, join the cluster; its id."""
-    assert dashboard_url
-    context = ray.get_runtime_context()
-    before = {node["NodeID"] for node in ray.nodes()}
-    (head,) = (node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    command = [
-        str(Path(sys.executable).parent / "ray"),
-        *("start", "--address", context.gcs_address, "--node-ip-address", head["NodeManagerAddress"]),
-        *("--num-cpus", "2", "--num-gpus", "2", "--object-store-memory", "100000000", "--block"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
-        try:
-            yield joined(before, node)
-        finally:
-            node.terminate()
-
-
-def joined(before: set[str], process: subprocess.Popen[bytes]) -> str:
-    """Wait until a node is there that was not before."""
-    for _ in range(240):
-        new = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in before]
-        if new:
-            return new[0]
-        assert process.poll() is None, "ray start has ended"
-        threading.Event().wait(0.25)  # between looks at what another process does
-    raise AssertionError("no node joined in a minute")
 
 
 def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_forecasts(

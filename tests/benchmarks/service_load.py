@@ -1,0 +1,145 @@
+"""Load the forecast service: forecasts a second and waiting times by clients, memory, cold start. `make bench`.
+
+Each client asks again as soon as it is answered, each time with another window and seed, so that nothing is answered twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import httpx
+import numpy as np
+from ray import serve
+
+from fxcast.cluster.local import REPOSITORY, ray_session
+from fxcast.cluster.serve_driver import served
+from fxcast.data.packaged import read_packaged_sample
+from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.models.shipped import shipped_model
+from fxcast.serving.names import DEPLOYMENT
+from tests.benchmarks.processes import family, memory_mb
+from tests.benchmarks.result import Against, Figure
+from tests.ports import free_port
+
+_COMMAND = "python -m tests.benchmarks.service_load"
+_FOLDER = REPOSITORY / "runs" / "bench"
+_CLIENTS = (1, 4, 16, 64)
+_COMPARED = 16
+_SECONDS = 20.0
+_LONG_RUN = 2000
+_SAMPLES = 50
+_LIMITS = {"cold_start_s": 10.0, "memory_mb": 1536.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What some clients saw: milliseconds of each answered forecast, and how many were refused with 503."""
+
+    per_second: float
+    taken_ms: np.ndarray[tuple[int], np.dtype[np.float64]]
+    refused: int
+
+    def percentile(self, share: float) -> float:
+        return float(np.percentile(self.taken_ms, share))
+
+
+async def load(url: str, series: CandleSeries, clients: int, *, seconds: float = float("inf"), requests: int | None = None) -> Load:
+    """Ask from several clients at once, for a time or for a number of requests."""
+    numbers, taken, refused = count(), list[float](), 0
+    started = time.perf_counter()
+
+    async def client(http: httpx.AsyncClient) -> None:
+        nonlocal refused
+        while time.perf_counter() - started < seconds and (number := next(numbers)) < (requests or 10**9):
+            body = body_of(series, number)
+            asked = time.perf_counter()
+            answer = await http.post("/v1/forecast", json=body)
+            if answer.status_code == 503:
+                refused += 1
+                await asyncio.sleep(float(answer.headers["retry-after"]))
+                continue
+            answer.raise_for_status()
+            taken.append((time.perf_counter() - asked) * 1000.0)
+
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=url, timeout=120.0, trust_env=False, limits=limits) as http:
+        await asyncio.gather(*(client(http) for _ in range(clients)))
+    return Load(per_second=len(taken) / (time.perf_counter() - started), taken_ms=np.array(taken), refused=refused)
+
+
+def body_of(series: CandleSeries, number: int) -> dict[str, object]:
+    """Return a request of its own for each number."""
+    window = series.slice(number % 6000, number % 6000 + 100)
+    names = ("open", "high", "low", "close", "volume")
+    candles = [
+        {"time": to_datetime(moment).isoformat(), **dict(zip(names, row, strict=True))}
+        for moment, row in zip(window.open_times, window.values.tolist(), strict=True)
+    ]
+    return {
+        "symbol": window.symbol,
+        "timeframe": window.timeframe.name,
+        "candles": candles,
+        "num_samples": _SAMPLES,
+        "seed": number,
+    }
+
+
+@contextmanager
+def service(dashboard_url: str, args: Mapping[str, object]) -> Generator[str]:
+    """Serve the shipped hourly model from serve_configs/local.yaml."""
+    with served(
+        REPOSITORY / "serve_configs" / "local.yaml",
+        args={"model_folder": str(shipped_model("1h")), **args},
+        port=free_port(),
+        dashboard_url=dashboard_url,
+        timeout_s=180.0,
+    ) as url:
+        yield url
+
+
+def replica_memory_mb() -> float:
+    """Return what the replicas hold: their own memory and their share of what they share with others."""
+    replicas = [process for process, command in family(os.getpid()) if f"{DEPLOYMENT}" in command and "ServeReplica" in command]
+    return sum(memory_mb(process, "smaps_rollup", "Pss") for process in replicas) / max(1, len(replicas))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    series = read_packaged_sample().series
+    with ray_session(num_cpus=4) as dashboard_url:
+        serve.start(proxy_location="HeadOnly")
+        with service(dashboard_url, {"max_batch_samples": _SAMPLES, "batch_wait_ms": 0}) as url:
+            asyncio.run(load(url, series, 1, requests=10))
+            alone = asyncio.run(load(url, series, _COMPARED, seconds=_SECONDS))
+        started = time.perf_counter()
+        with service(dashboard_url, {}) as url:
+            _publish(
+                "service_cold_start", time.perf_counter() - started, "s", Against(name="allowed", value=_LIMITS["cold_start_s"])
+            )
+            asyncio.run(load(url, series, 1, requests=10))
+            for clients in _CLIENTS:
+                found = asyncio.run(load(url, series, clients, seconds=_SECONDS))
+                against = Against(name=f"one at a time, {_COMPARED} clients", value=alone.per_second)
+                _publish(f"service_forecasts_{clients}_clients", found.per_second, "/s", against)
+                waits = ", ".join(f"p{share:g} {found.percentile(share):,.0f} ms" for share in (50, 95, 99))
+                print(f"{clients} clients: {waits}; {found.refused} refused with 503")
+            before = replica_memory_mb()
+            asyncio.run(load(url, series, 4, requests=_LONG_RUN))
+            after = replica_memory_mb()
+            _publish("service_replica_memory", after, "MB", Against(name="allowed", value=_LIMITS["memory_mb"]))
+            name = f"before {_LONG_RUN:,} forecasts"
+            _publish("service_replica_memory_after_load", after, "MB", Against(name=name, value=before))
+
+
+def _publish(name: str, value: float, unit: str, against: Against) -> None:
+    Figure(name=name, value=value, unit=unit, against=against, command=_COMMAND).publish(_FOLDER)
+
+
+if __name__ == "__main__":
+    main()
