@@ -1,4 +1,4 @@
-"""What tests ask a running service."""
+"""What tests and benchmarks ask a running service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import time
 from typing import Any
 
 import httpx
+
+from fxcast.domain.candle import CandleSeries, to_datetime
+
+_NAMES = ("open", "high", "low", "close", "volume")
+
+
+def body_of(window: CandleSeries, **options: object) -> dict[str, Any]:
+    """Return a window as the body of POST /v1/forecast."""
+    candles = [
+        {"time": to_datetime(moment).isoformat(), **dict(zip(_NAMES, row, strict=True))}
+        for moment, row in zip(window.open_times, window.values.tolist(), strict=True)
+    ]
+    return {"symbol": window.symbol, "timeframe": window.timeframe.name, "candles": candles, **options}
 
 
 def wait_until_ready(url: str) -> dict[str, Any]:

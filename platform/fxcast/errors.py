@@ -21,11 +21,16 @@ FxcastError
 │   ├── StoreUnavailable     a disk that is full or an object store that does not answer (`root`, `problem`)
 │   ├── RateLimited          a vendor that asks for a pause (`retry_after_s`)
 │   └── OutcomeUnknown       a broker call that may or may not have been executed: ask, never assume
+├── UnexpectedAnswer         not what the API answers (`status`): it has a bug, or something else is at its address
 └── MustStop                 going on would risk money
     └── ReconciliationFailed the ledger and the broker disagree
 """
 
 from __future__ import annotations
+
+
+def _with_id(problem: str, request_id: str | None) -> str:
+    return problem if request_id is None else f"{problem} (request {request_id})"
 
 
 class FxcastError(Exception):
@@ -37,16 +42,21 @@ class Refused(FxcastError):
 
 
 class _FieldRefused(Refused):
-    """A named field that was refused, with what was found and what is allowed."""
+    """A named field that was refused, with what was found and what is allowed.
 
-    def __init__(self, field: str, found: str, allowed: str) -> None:
-        super().__init__(field, found, allowed)
+    Attributes:
+        request_id: Of the API's answer that refused it, if it was one.
+    """
+
+    def __init__(self, field: str, found: str, allowed: str, request_id: str | None = None) -> None:
+        super().__init__(field, found, allowed, request_id)
         self.field = field
         self.found = found
         self.allowed = allowed
+        self.request_id = request_id
 
     def __str__(self) -> str:
-        return f"{self.field}: found {self.found}; allowed: {self.allowed}"
+        return _with_id(f"{self.field}: found {self.found}; allowed: {self.allowed}", self.request_id)
 
 
 class BadCandles(_FieldRefused):
@@ -96,13 +106,35 @@ class NotFound(_FieldRefused):
 class Conflict(Refused):
     """Nothing is wrong with what was asked, but things are not as it needs them; the message says which."""
 
+    def __init__(self, problem: str, request_id: str | None = None) -> None:
+        super().__init__(problem, request_id)
+        self.problem = problem
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return _with_id(self.problem, self.request_id)
+
 
 class Unavailable(FxcastError):
     """Something did not answer; trying again later may work."""
 
 
 class ForecastUnavailable(Unavailable):
-    """No forecast came in time."""
+    """No forecast came in time.
+
+    Attributes:
+        request_id: Of the call of the API that failed, if it was one.
+        retry_after_s: After how many seconds the API wants to be asked again, if it says so.
+    """
+
+    def __init__(self, problem: str, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(problem, request_id, retry_after_s)
+        self.problem = problem
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return _with_id(self.problem, self.request_id)
 
 
 class ForecastLate(ForecastUnavailable):
@@ -147,6 +179,24 @@ class RateLimited(Unavailable):
 
 class OutcomeUnknown(Unavailable):
     """A broker call that may or may not have been executed."""
+
+
+class UnexpectedAnswer(FxcastError):
+    """An answer that is none of the API's, or says that the API has a bug.
+
+    Attributes:
+        status: HTTP status.
+        request_id: Of the call of the API.
+    """
+
+    def __init__(self, status: int, problem: str, request_id: str | None = None) -> None:
+        super().__init__(status, problem, request_id)
+        self.status = status
+        self.problem = problem
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return _with_id(f"HTTP {self.status}: {self.problem}", self.request_id)
 
 
 class MustStop(FxcastError):

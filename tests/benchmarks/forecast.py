@@ -16,7 +16,7 @@ from fxcast import __version__
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.data.packaged import read_packaged_sample
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import WindowBatch, predict
 from fxcast.models.autoencoder import SHIPPED_TINY_VAE, decode, encode, load_autoencoder
 from fxcast.models.config import preset_config
@@ -27,6 +27,7 @@ from fxcast.models.sampler import sample_latents, seeded_noise
 from fxcast.models.text import embed_sentences, packaged_text_encoder
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
 from tests.benchmarks.result import Against, Figure
+from tests.http import body_of
 from tests.ports import free_port
 
 _COMMAND = "make bench"
@@ -83,12 +84,7 @@ def sample_by_sample(pipeline: LDM4TSPipeline, window: CandleSeries) -> None:
 
 def measure_http(folder: Path, window: CandleSeries) -> float:
     """Return the median milliseconds of POST /v1/forecast, one client."""
-    names = ("open", "high", "low", "close", "volume")
-    candles = [
-        {"time": to_datetime(moment).isoformat(), **dict(zip(names, row, strict=True))}
-        for moment, row in zip(window.open_times, window.values.tolist(), strict=True)
-    ]
-    body = {"symbol": window.symbol, "timeframe": window.timeframe.name, "candles": candles, "num_samples": _SAMPLES}
+    body = body_of(window, num_samples=_SAMPLES)
     with (
         ray_session(num_cpus=4) as dashboard_url,
         served(

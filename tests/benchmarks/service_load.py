@@ -20,11 +20,12 @@ from ray import serve
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.data.packaged import read_packaged_sample
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries
 from fxcast.models.shipped import shipped_model
 from fxcast.serving.names import DEPLOYMENT
 from tests.benchmarks.processes import family, memory_mb
 from tests.benchmarks.result import Against, Figure
+from tests.http import body_of
 from tests.ports import free_port
 
 _COMMAND = "python -m tests.benchmarks.service_load"
@@ -57,7 +58,7 @@ async def load(url: str, series: CandleSeries, clients: int, *, seconds: float =
     async def client(http: httpx.AsyncClient) -> None:
         nonlocal refused
         while time.perf_counter() - started < seconds and (number := next(numbers)) < (requests or 10**9):
-            body = body_of(series, number)
+            body = asking(series, number)
             asked = time.perf_counter()
             answer = await http.post("/v1/forecast", json=body)
             if answer.status_code == 503:
@@ -73,21 +74,9 @@ async def load(url: str, series: CandleSeries, clients: int, *, seconds: float =
     return Load(per_second=len(taken) / (time.perf_counter() - started), taken_ms=np.array(taken), refused=refused)
 
 
-def body_of(series: CandleSeries, number: int) -> dict[str, object]:
+def asking(series: CandleSeries, number: int) -> dict[str, object]:
     """Return a request of its own for each number."""
-    window = series.slice(number % 6000, number % 6000 + 100)
-    names = ("open", "high", "low", "close", "volume")
-    candles = [
-        {"time": to_datetime(moment).isoformat(), **dict(zip(names, row, strict=True))}
-        for moment, row in zip(window.open_times, window.values.tolist(), strict=True)
-    ]
-    return {
-        "symbol": window.symbol,
-        "timeframe": window.timeframe.name,
-        "candles": candles,
-        "num_samples": _SAMPLES,
-        "seed": number,
-    }
+    return body_of(series.slice(number % 6000, number % 6000 + 100), num_samples=_SAMPLES, seed=number)
 
 
 @contextmanager

@@ -13,14 +13,14 @@ import pytest
 from actors.checked_forecasts import CheckedForecasts
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.cluster.serve_driver import served
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
 from fxcast.trading.config import TradingConfig
-from tests.http import wait_until_ready
+from tests.http import body_of, wait_until_ready
 from tests.ports import free_port
 
 Body = dict[str, Any]
@@ -39,18 +39,7 @@ def window(series: CandleSeries) -> CandleSeries:
 
 @pytest.fixture
 def body(window: CandleSeries) -> Body:
-    names = ("open", "high", "low", "close", "volume")
-    return {
-        "symbol": "EURUSD",
-        "timeframe": "1h",
-        "candles": [
-            {"time": to_datetime(time).isoformat(), **dict(zip(names, row, strict=True))}
-            for time, row in zip(window.open_times, window.values.tolist(), strict=True)
-        ],
-        "horizons": [240, 3840],
-        "num_samples": 10,
-        "seed": 5,
-    }
+    return body_of(window, horizons=[240, 3840], num_samples=10, seed=5)
 
 
 def test_forecast_has_ordered_quantiles_for_each_horizon(client: httpx.Client, body: Body) -> None:

@@ -14,7 +14,7 @@ from ray import serve
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.registry import active_model, registered_model
 from fxcast.cluster.train_sssd import SSSDOutcome, SSSDPlan, train_sssd
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting
 from fxcast.models.baselines.folder import check_opponent
@@ -24,6 +24,7 @@ from fxcast.serving.client import ServeForecasts
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob, plan_training
 from jobs.train_opponent import Kind, TrainOpponentJob, main, train_opponent
+from tests.http import body_of
 from tests.integration.training_run import Killer, make_sssd_job
 
 _SHORT = TrainingConfig(
@@ -80,17 +81,7 @@ def test_an_opponent_is_served_by_the_same_api_under_its_own_name(
     with pytest.raises(BadModelFolder, match="holds Garch, which has no presets"):
         build({"model_folder": str(folder), "preset": "tiny"})
     window = series.slice(5000, 5100)
-    names = ("open", "high", "low", "close", "volume")
-    body = {
-        "symbol": "EURUSD",
-        "timeframe": "1h",
-        "candles": [
-            {"time": to_datetime(time).isoformat(), **dict(zip(names, row, strict=True))}
-            for time, row in zip(window.open_times, window.values.tolist(), strict=True)
-        ],
-        "num_samples": 40,
-        "seed": 5,
-    }
+    body = body_of(window, num_samples=40, seed=5)
     serve.run(build({"model_folder": str(folder), "threads": 1}), name="opponent", route_prefix="/opponent")
     try:
         with httpx.Client(base_url=f"{service_url}/opponent", timeout=120.0, trust_env=False) as client:

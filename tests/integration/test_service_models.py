@@ -23,6 +23,7 @@ from fxcast.adapters.storage.database import Database, migrate, open_database
 from fxcast.adapters.storage.predictions import record_inference_minute
 from fxcast.adapters.storage.quality import newest_quality
 from fxcast.adapters.storage.registry import RegisteredModel, activate, register_model
+from fxcast.client import BadRequest, Conflict, Forbidden, ForecastClient, ForecastUnavailable
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.timeframe import Timeframe
@@ -31,6 +32,7 @@ from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
 from jobs.outcomes import OutcomesJob, fill_in_outcomes
+from tests.http import body_of
 
 Body = dict[str, Any]
 NOON = datetime(2024, 3, 4, 12, tzinfo=UTC)
@@ -95,22 +97,9 @@ def service(service_url: str, model_folder: Path, store: Path, tmp_path_factory:
         serve.delete("registry")
 
 
-def body_of(window: CandleSeries) -> Body:
-    names = ("open", "high", "low", "close", "volume")
-    return {
-        "symbol": window.symbol,
-        "timeframe": "1h",
-        "candles": [
-            {"time": to_datetime(time_).isoformat(), **dict(zip(names, row, strict=True))}
-            for time_, row in zip(window.open_times, window.values.tolist(), strict=True)
-        ],
-        "seed": 5,
-    }
-
-
 @pytest.fixture
 def body(series: CandleSeries) -> Body:
-    return body_of(series.slice(3000, 3100))
+    return body_of(series.slice(3000, 3100), seed=5)
 
 
 def ask(service: Service, body: Body, **options: object) -> Body:
@@ -289,6 +278,38 @@ def test_the_minutes_of_inference_can_be_read_back(service: Service) -> None:
         (0, 1, None, None),
         (2, 1, 20.0, 30.0),
     ]
+
+
+def test_the_typed_client_asks_and_is_refused_as_any_caller(service: Service, series: CandleSeries) -> None:
+    def client_of(header: dict[str, str]) -> ForecastClient:
+        token = header["Authorization"].removeprefix("Bearer ")
+        return ForecastClient(str(service.client.base_url), token, timeout_s=120.0, attempt_timeout_s=60.0, retries=1)
+
+    window, other = series.slice(3000, 3100), series.slice(3100, 3200)
+    with client_of(service.forecast) as engine, client_of(service.admin) as operator:
+        forecast = engine.forecast(window, horizons=[240], seed=5)
+        raw = ask(service, body_of(window), horizons=[240])
+        assert forecast.model_dump(mode="json", exclude_none=True)["horizons"] == raw["horizons"]
+        assert engine.latest_forecast("EURUSD", "1h", num_samples=20).num_samples == 20
+        first, second = engine.forecasts([window, (other, {"horizons": [7]})], horizons=[240], seed=5)
+        assert (first.model_dump(include={"made_at"}), second.model_dump(include={"status"})) == (
+            {"made_at": forecast.made_at},
+            {"status": 422},
+        )
+        assert operator.activate("walk").is_active
+        assert [each.version for each in engine.models() if each.is_active] == ["walk"]
+        assert operator.activate("random").is_active
+        assert reached(lambda: bool(engine.predictions(symbol="EURUSD", horizon=240, since=forecast.made_at, limit=1)))
+        assert isinstance(engine.inference_metrics(model_version="random"), list)
+        assert (engine.health().status, engine.ready().timeframe) == ("ok", "1h")
+        for refused, kind in (
+            (lambda: engine.forecast(window, horizons=[7]), BadRequest),
+            (lambda: engine.activate("walk"), Forbidden),
+            (lambda: operator.activate("broken"), Conflict),
+            (lambda: engine.forecast(window, model_version="broken"), ForecastUnavailable),
+        ):
+            with pytest.raises(kind, match=r"\(request [0-9a-f]{32}\)$"):
+                refused()
 
 
 def _store_of(service: Service, series: CandleSeries) -> Path:

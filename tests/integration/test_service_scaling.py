@@ -14,44 +14,16 @@ import pytest
 from ray import serve
 from ray.util.state import list_actors
 
-from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.serving.api import ForecastApi
-from fxcast.serving.backend import ApiSetup
-from fxcast.serving.directory import ModelKey
+from fxcast.domain.candle import CandleSeries
 from fxcast.serving.names import DEPLOYMENT
-from fxcast.serving.service import LDM4TSInferenceService
+from tests.http import body_of
+from tests.integration.service_apps import deployed
 
 Body = dict[str, Any]
 
 
-def body_of(series: CandleSeries, number: int, num_samples: int = 50) -> Body:
-    window = series.slice(number, number + 100)
-    names = ("open", "high", "low", "close", "volume")
-    candles = [
-        {"time": to_datetime(time_).isoformat(), **dict(zip(names, row, strict=True))}
-        for time_, row in zip(window.open_times, window.values.tolist(), strict=True)
-    ]
-    return {"symbol": "EURUSD", "timeframe": "1h", "candles": candles, "seed": number, "num_samples": num_samples}
-
-
-def deployed(name: str, model_folder: Path, options: Body, timeout_s: float = 60.0) -> None:
-    """Run the application with other options of its inference deployment than those of the configs."""
-    key = str(ModelKey(folder=str(model_folder), timeframe="1h"))
-    service = LDM4TSInferenceService.options(**options).bind([key], threads=1, max_batch_samples=1000, batch_wait_s=0.005)
-    setup = ApiSetup(
-        model_folder=model_folder,
-        database_url="sqlite:///unused.db",
-        default_symbol="EURUSD",
-        default_timeframe=None,
-        preset=None,
-        timeout_s=timeout_s,
-        store="unused",
-        tokens_database_url=None,
-        metrics_database_url=None,
-        online_calibration=False,
-    )
-    api = ForecastApi.options(max_ongoing_requests=500, ray_actor_options={"num_cpus": 0.1})
-    serve.run(api.bind(service, setup), name=name, route_prefix=f"/{name}")
+def asking(series: CandleSeries, number: int, num_samples: int = 50) -> Body:
+    return body_of(series.slice(number, number + 100), seed=number, num_samples=num_samples)
 
 
 async def asked_by(clients: int, url: str, body: Callable[[int], Body], until: Callable[[], bool]) -> list[httpx.Response]:
@@ -106,7 +78,7 @@ def test_replicas_with_a_share_of_a_gpu_come_with_the_load_and_go_after_it(
             seen[replicas("scaled")] += 1
             return max(seen) >= 2 or time.monotonic() > deadline
 
-        answers = asyncio.run(asked_by(8, f"{service_url}/scaled", lambda number: body_of(series, number), has_grown))
+        answers = asyncio.run(asked_by(8, f"{service_url}/scaled", lambda number: asking(series, number), has_grown))
         assert max(seen) >= 2, "the load brought replicas"
         assert Counter(answer.status_code for answer in answers) == {200: len(answers)}
 
@@ -114,7 +86,7 @@ def test_replicas_with_a_share_of_a_gpu_come_with_the_load_and_go_after_it(
             return await asked_by(
                 1,
                 f"{service_url}/scaled",
-                lambda number: body_of(series, number, 1),
+                lambda number: asking(series, number, 1),
                 lambda: replicas("scaled") == 1 or time.monotonic() > deadline,
             )
 
@@ -140,7 +112,7 @@ def test_a_full_queue_is_a_503_at_once_and_what_takes_too_long_a_504(
 
                 async def one(number: int) -> tuple[float, httpx.Response]:
                     started = time.perf_counter()
-                    answer = await http.post(f"{url}/v1/forecast", json=body_of(series, number, 1000))
+                    answer = await http.post(f"{url}/v1/forecast", json=asking(series, number, 1000))
                     return time.perf_counter() - started, answer
 
                 return await asyncio.gather(*(one(number) for number in range(12)))
@@ -160,7 +132,7 @@ def test_a_full_queue_is_a_503_at_once_and_what_takes_too_long_a_504(
     deployed("late", model_folder, {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}, timeout_s=late_after)
     try:
         with httpx.Client(base_url=f"{service_url}/late", timeout=60.0, trust_env=False) as client:
-            answer = client.post("/v1/forecast", json=body_of(series, 0, 1000))
+            answer = client.post("/v1/forecast", json=asking(series, 0, 1000))
             assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
             assert answer.json()["detail"] == f"no forecast within {late_after:g} s"
             assert client.get("/healthz").status_code == 200

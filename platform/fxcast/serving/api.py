@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from fxcast import __version__
 from fxcast.adapters.storage.access_tokens import Scope
+from fxcast.adapters.storage.registry import ListedModel
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest
 from fxcast.domain.timeframe import Timeframe
@@ -41,7 +42,6 @@ from fxcast.serving.schemas import (
     PredictionsQuery,
     Problem,
     StoredPredictionBody,
-    model_body,
 )
 
 _READY_S = 5.0
@@ -72,6 +72,21 @@ _READ = _problems(401, 403, 404, 422, 500, 503)
 
 class _Guarded(Protocol):
     access: Access
+
+
+def _model_body(listed: ListedModel) -> ModelBody:
+    model = listed.model
+    return ModelBody(
+        version=model.version,
+        preset=model.preset,
+        symbol=model.symbol,
+        timeframe=model.timeframe,
+        is_active=listed.is_active,
+        data_start=model.data_start,
+        data_end=model.data_end,
+        created_at=listed.created_at,
+        metrics=dict(model.metrics),
+    )
 
 
 def _access() -> Access:
@@ -127,10 +142,10 @@ class ForecastApi:
         window = await asyncio.to_thread(self._backend.latest_window, symbol, Timeframe(timeframe))
         return await self._answered(asked_with(options, window))
 
-    @app.get("/v1/models", responses=_READ)
+    @app.get("/v1/models", responses=_READ | _problems(409))
     async def models(self, _: Caller) -> list[ModelBody]:
         """List the models of the registry, newest first."""
-        return [model_body(each) for each in self._backend.directory.known()]
+        return [_model_body(each) for each in self._backend.directory.known()]
 
     @app.post("/v1/models/{version}/activate", responses=_READ | _problems(409))
     async def activate(self, version: str, _: Admin) -> ModelBody:
@@ -148,7 +163,7 @@ class ForecastApi:
         except ModelUnavailable as error:
             raise Conflict(f"{version} stays out of use: {error}") from error
         await asyncio.to_thread(self._backend.activate, version)
-        return model_body(directory.named(version))
+        return _model_body(directory.named(version))
 
     @app.get("/v1/predictions", responses=_READ)
     async def predictions(self, wanted: Annotated[PredictionsQuery, Query()], _: Caller) -> list[StoredPredictionBody]:

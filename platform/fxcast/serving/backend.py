@@ -16,7 +16,7 @@ from fxcast.data.windows import stored_window
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import Conflict, NotFound
+from fxcast.errors import NotFound
 from fxcast.models.config import Preset
 from fxcast.serving.access import Access, AccessControl, LoopbackAccess
 from fxcast.serving.directory import ModelDirectory, ModelKey
@@ -107,13 +107,7 @@ class Backend:
         return stored_window(self._store, symbol, timeframe, self._clock.now())
 
     def activate(self, version: str) -> None:
-        """Put a model of the registry to use.
-
-        Raises:
-            Conflict: If the service was given one folder, and uses no registry.
-        """
-        if self._setup.model_folder is not None:
-            raise Conflict(f"the service was started with the folder {self._setup.model_folder}, and uses no registry")
+        """Put a model of the registry to use; raises DatabaseUnavailable if that does not answer."""
         with answering(self._setup.database_url):
             activate(open_database(self._setup.database_url), version)
         self.directory.refresh()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from fxcast.adapters.storage.registry import ANY_SYMBOL, ListedModel, list_models
-from fxcast.errors import BadModelFolder, BadRequest, ModelUnavailable
+from fxcast.errors import BadModelFolder, BadRequest, Conflict, ModelUnavailable
 from fxcast.models.config import Preset
 from fxcast.models.summary import ForecasterSummary, check_forecaster
 from fxcast.serving.snapshot import Snapshot
@@ -82,8 +82,11 @@ class ModelDirectory:
         """Return the models of the registry, newest first.
 
         Raises:
+            Conflict: If one folder is served, and no registry is used.
             ModelUnavailable: If the registry has never answered.
         """
+        if self._folder is not None:
+            raise Conflict(f"the service was started with the folder {self._folder}, and uses no registry")
         models = self._snapshot.value
         if models is None:
             raise ModelUnavailable("the model registry has not answered yet")
@@ -127,7 +130,7 @@ class ModelDirectory:
 
         Raises:
             BadRequest: If none has the version.
-            ModelUnavailable: If the registry has never answered.
+            Conflict, ModelUnavailable: As `known`.
         """
         for each in self.known():
             if each.model.version == version:

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-HEADER = "X-Request-ID"
+from fxcast.serving.names import REQUEST_ID_HEADER
 
 _ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -32,12 +32,12 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER)
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER)
         request_id = given or uuid.uuid4().hex
 
         async def with_id(message: Message) -> None:
             if given is None and message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
         token = _ID.set(request_id)

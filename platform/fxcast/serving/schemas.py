@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from fxcast.adapters.storage.registry import ListedModel
 from fxcast.domain.candle import CandleSeries, candle_problem, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS, MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
@@ -260,22 +259,6 @@ class ModelBody(BaseModel):
     data_end: datetime
     created_at: datetime
     metrics: dict[str, Any] = Field(description="how it scored when it was trained")
-
-
-def model_body(listed: ListedModel) -> ModelBody:
-    """Return a model as the API answers it."""
-    model = listed.model
-    return ModelBody(
-        version=model.version,
-        preset=model.preset,
-        symbol=model.symbol,
-        timeframe=model.timeframe,
-        is_active=listed.is_active,
-        data_start=model.data_start,
-        data_end=model.data_end,
-        created_at=listed.created_at,
-        metrics=dict(model.metrics),
-    )
 
 
 class _RowsQuery(BaseModel):
