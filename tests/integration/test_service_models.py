@@ -288,7 +288,7 @@ def test_the_typed_client_asks_and_is_refused_as_any_caller(service: Service, se
     window, other = series.slice(3000, 3100), series.slice(3100, 3200)
     with client_of(service.forecast) as engine, client_of(service.admin) as operator:
         forecast = engine.forecast(window, horizons=[240], seed=5)
-        raw = ask(service, body_of(window), horizons=[240])
+        raw = ask(service, body_of(window, seed=5), horizons=[240])
         assert forecast.model_dump(mode="json", exclude_none=True)["horizons"] == raw["horizons"]
         assert engine.latest_forecast("EURUSD", "1h", num_samples=20).num_samples == 20
         first, second = engine.forecasts([window, (other, {"horizons": [7]})], horizons=[240], seed=5)

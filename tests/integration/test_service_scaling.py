@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
+import ray
 from ray import serve
 from ray.util.state import list_actors
 
@@ -42,7 +43,8 @@ async def asked_by(clients: int, url: str, body: Callable[[int], Body], until: C
 
 
 def nodes_of(name: str) -> set[str]:
-    actors = cast("list[Any]", list_actors(filters=[("state", "=", "ALIVE")]))
+    address = ray.get_runtime_context().gcs_address  # of several clusters on a machine it would take the newest
+    actors = cast("list[Any]", list_actors(address, filters=[("state", "=", "ALIVE")]))
     return {actor.node_id for actor in actors if f"{name}#{DEPLOYMENT}" in (actor.name or "")}
 
 

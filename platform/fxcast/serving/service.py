@@ -59,7 +59,7 @@ class LDM4TSInferenceService:
 
     _metrics: InferenceMetrics | None = None
 
-    def __init__(
+    async def __init__(  # pyright: ignore[reportGeneralTypeIssues]  # Serve awaits it
         self,
         warm: Sequence[str],
         *,
@@ -76,7 +76,6 @@ class LDM4TSInferenceService:
         self._executor = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="forecast", initializer=torch.set_num_threads, initargs=(threads,)
         )
-        self._warm = {key: self._executor.submit(_load_warm, key).result() for key in warm}
         self._max_batch_samples = max_batch_samples
         together = cast("Any", self._together)  # Ray publishes no type for what @serve.batch adds
         together.set_max_batch_size(max_batch_samples)
@@ -85,6 +84,10 @@ class LDM4TSInferenceService:
         if url is not None:
             self._metrics = InferenceMetrics(url, replica=serve.get_replica_context().replica_tag, clock=SystemClock().now)
             self._metrics.start()
+        # Through Serve's cache, which tells the routers which models a replica has: one that it knows nothing of gets no request
+        # before the others are full.
+        for key in warm:
+            await self._load(key)
 
     def __del__(self) -> None:
         # Serve calls it when a replica is shut down gracefully.
@@ -129,12 +132,13 @@ class LDM4TSInferenceService:
         return await self._in_thread(lambda: channel_pictures(forecaster, window))
 
     async def _asked_model(self) -> Forecaster:
-        return await cast("Callable[[str], Awaitable[Forecaster]]", self._model)(serve.get_multiplexed_model_id())
+        return await self._load(serve.get_multiplexed_model_id())
+
+    async def _load(self, model_id: str) -> Forecaster:
+        return await cast("Callable[[str], Awaitable[Forecaster]]", self._model)(model_id)
 
     @serve.multiplexed(max_num_models_per_replica=_MODELS_IN_MEMORY)
     async def _model(self, model_id: str) -> Forecaster:
-        if model_id in self._warm:  # handed over to Serve, which unloads what is not asked for
-            return self._warm.pop(model_id)
         return await self._in_thread(lambda: _load_warm(model_id))
 
     @serve.batch(batch_size_fn=_samples)
