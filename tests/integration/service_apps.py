@@ -14,7 +14,7 @@ from fxcast.serving.service import LDM4TSInferenceService
 
 
 def deployed(
-    name: str, model_folder: Path, options: dict[str, Any], *, timeout_s: float = 60.0, metrics_database_url: str | None = None
+    name: str, model_folder: Path, options: dict[str, Any], *, timeout_s: float = 60.0, predictions_database_url: str | None = None
 ) -> None:
     """Run the application with other options of its inference deployment than those of the configs."""
     key = str(ModelKey(folder=str(model_folder), timeframe="1h"))
@@ -28,7 +28,8 @@ def deployed(
         timeout_s=timeout_s,
         store="unused",
         tokens_database_url=None,
-        metrics_database_url=metrics_database_url,
+        predictions_database_url=predictions_database_url,
+        metrics_database_url=None,
         online_calibration=False,
     )
     api = ForecastApi.options(max_ongoing_requests=500, ray_actor_options={"num_cpus": 0.1})

@@ -38,7 +38,7 @@ def url(service_url: str, model_folder: Path, tmp_path_factory: pytest.TempPathF
     root = tmp_path_factory.mktemp("faults")
     migrate(f"sqlite:///{root / 'fxcast.db'}")
     options = {"num_replicas": 2, "max_ongoing_requests": 16, "max_queued_requests": 64, "ray_actor_options": {"num_cpus": 0.1}}
-    deployed("faults", model_folder, options, metrics_database_url=f"sqlite:///{root / 'fxcast.db'}")
+    deployed("faults", model_folder, options, predictions_database_url=f"sqlite:///{root / 'fxcast.db'}")
     try:
         yield f"{service_url}/faults"
     finally:

@@ -85,6 +85,7 @@ def service(service_url: str, model_folder: Path, store: Path, tmp_path_factory:
     args = {
         "database_url": url,
         "tokens_database_url": url,
+        "predictions_database_url": url,
         "metrics_database_url": url,
         "store": str(store),
         "threads": 1,

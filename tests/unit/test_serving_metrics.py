@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from fxcast.adapters.clock import ReplayClock
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.tables import InferenceMinuteRow
-from fxcast.serving.metrics import MAX_MINUTES_KEPT, InferenceMetrics, metrics_url
+from fxcast.serving.database_urls import database_url
+from fxcast.serving.metrics import MAX_MINUTES_KEPT, InferenceMetrics
 
 NOON = datetime(2024, 3, 4, 12, 0, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -122,7 +123,7 @@ def test_closing_with_a_dead_database_ends(url: str) -> None:
 
 def test_the_environment_names_the_database_before_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FXCAST_METRICS_DATABASE_URL", raising=False)
-    assert metrics_url(None) is None
-    assert metrics_url("sqlite:///config.db") == "sqlite:///config.db"
+    assert database_url("metrics", None) is None
+    assert database_url("metrics", "sqlite:///config.db") == "sqlite:///config.db"
     monkeypatch.setenv("FXCAST_METRICS_DATABASE_URL", "sqlite:///environment.db")
-    assert metrics_url("sqlite:///config.db") == "sqlite:///environment.db"
+    assert database_url("metrics", "sqlite:///config.db") == "sqlite:///environment.db"

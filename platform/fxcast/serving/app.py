@@ -22,7 +22,11 @@ from fxcast.serving.service import LDM4TSInferenceService
 
 
 class ServiceArgs(Settings):
-    """`args` of the application."""
+    """`args` of the application.
+
+    Serve's dashboard shows them; so FXCAST_TOKENS_DATABASE_URL, FXCAST_PREDICTIONS_DATABASE_URL and FXCAST_METRICS_DATABASE_URL
+    in the environment of the nodes come before the URLs that are given here.
+    """
 
     model_folder: Path | None = Field(
         default=None, description="folder of the one model to serve; without it, those of the registry, as they are activated"
@@ -49,11 +53,10 @@ class ServiceArgs(Settings):
         default=None,
         description="where the access tokens of python -m jobs.token are; without it everybody may ask, from this machine only",
     )
-    metrics_database_url: str | None = Field(
-        default=None,
-        description="where forecasts and minutes of inference are kept, nowhere by default; FXCAST_METRICS_DATABASE_URL in the "
-        "replica's environment comes first, and keeps a password out of Serve's dashboard",
+    predictions_database_url: str | None = Field(
+        default=None, description="where forecasts are kept, for their outcomes and for online calibration; nowhere by default"
     )
+    metrics_database_url: str | None = Field(default=None, description="where minutes of inference are kept, nowhere by default")
     online_calibration: bool = Field(
         default=True,
         description="where forecasts are kept, let their widths follow what python -m jobs.outcomes learned of earlier ones",
@@ -95,6 +98,7 @@ def build(args: dict[str, Any]) -> Application:
         timeout_s=settings.timeout_s,
         store=_absolute(settings.store),
         tokens_database_url=_database(settings.tokens_database_url),
+        predictions_database_url=_database(settings.predictions_database_url),
         metrics_database_url=_database(settings.metrics_database_url),
         online_calibration=settings.online_calibration,
     )

@@ -19,8 +19,8 @@ from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import NotFound
 from fxcast.models.config import Preset
 from fxcast.serving.access import Access, AccessControl, LoopbackAccess
+from fxcast.serving.database_urls import database_url
 from fxcast.serving.directory import ModelDirectory, ModelKey
-from fxcast.serving.metrics import metrics_url
 from fxcast.serving.online_widths import OnlineWidths
 from fxcast.serving.prediction_log import PredictionLog
 from fxcast.serving.schemas import InferenceMinuteBody, MinutesQuery, PredictionsQuery, StoredPredictionBody
@@ -40,6 +40,7 @@ class ApiSetup:
     timeout_s: float
     store: str
     tokens_database_url: str | None
+    predictions_database_url: str | None
     metrics_database_url: str | None
     online_calibration: bool
 
@@ -51,15 +52,16 @@ class Backend:
         self._setup = setup
         self._clock = SystemClock()
         self._store = CandleStore(setup.store)
-        self._records_url = metrics_url(setup.metrics_database_url)
-        self._records: Database | None = None
+        self._predictions_url = database_url("predictions", setup.predictions_database_url)
+        self._metrics_url = database_url("metrics", setup.metrics_database_url)
+        self._databases: dict[str, Database] = {}
         self._log: PredictionLog | None = None
         self._widths: OnlineWidths | None = None
-        if self._records_url is not None:
-            self._log = PredictionLog(self._records_url)
+        if self._predictions_url is not None:
+            self._log = PredictionLog(self._predictions_url)
             self._log.start()
             if setup.online_calibration:
-                self._widths = OnlineWidths(self._records_url, clock=self._clock.now)
+                self._widths = OnlineWidths(self._predictions_url, clock=self._clock.now)
                 self._widths.start()
         self.directory = ModelDirectory(
             setup.model_folder,
@@ -71,8 +73,9 @@ class Backend:
         )
         self.directory.start()
         self._tokens: AccessControl | None = None
-        if setup.tokens_database_url is not None:
-            self._tokens = AccessControl(setup.tokens_database_url, clock=self._clock.now)
+        tokens_url = database_url("tokens", setup.tokens_database_url)
+        if tokens_url is not None:
+            self._tokens = AccessControl(tokens_url, clock=self._clock.now)
             self._tokens.start()
         self.access: Access = self._tokens or LoopbackAccess()
 
@@ -119,21 +122,21 @@ class Backend:
             NotFound: If the service keeps none.
             DatabaseUnavailable: If the database does not answer.
         """
-        with self._kept() as database:
+        with self._kept(self._predictions_url, "predictions_database_url") as database:
             rows = list_predictions(database, **wanted.model_dump())
         return [StoredPredictionBody.model_validate(row) for row in rows]
 
     def inference_minutes(self, wanted: MinutesQuery) -> list[InferenceMinuteBody]:
         """Return minutes of inference; raises as `predictions`."""
-        with self._kept() as database:
+        with self._kept(self._metrics_url, "metrics_database_url") as database:
             rows = list_inference_minutes(database, **wanted.model_dump())
         return [InferenceMinuteBody.model_validate(row) for row in rows]
 
     @contextmanager
-    def _kept(self) -> Generator[Database]:
-        if self._records_url is None:
-            raise NotFound("metrics_database_url", "nothing in the args of the service", "a database where forecasts are kept")
-        with answering(self._records_url):
-            if self._records is None:
-                self._records = open_database(self._records_url)
-            yield self._records
+    def _kept(self, url: str | None, arg: str) -> Generator[Database]:
+        if url is None:
+            raise NotFound(arg, "nothing in the args of the service", "a database where it keeps them")
+        with answering(url):
+            if url not in self._databases:
+                self._databases[url] = open_database(url)
+            yield self._databases[url]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from fxcast.adapters.storage.database import Database
 from fxcast.adapters.storage.predictions import record_inference_minute
 from fxcast.serving.backlog import Backlog, BacklogCounts
 
-METRICS_URL_VARIABLE = "FXCAST_METRICS_DATABASE_URL"
 MAX_MINUTES_KEPT = 24 * 60  # while the database does not answer
 
 _MARGIN_S = 1.0  # a forecast that ends on the minute is counted before the minute is written
@@ -100,14 +98,6 @@ class InferenceMetrics:
                 errors=minute.errors,
                 replica=self._replica,
             )
-
-
-def metrics_url(configured: str | None) -> str | None:
-    """Return where metrics go, None for nowhere: the environment's URL before the configured one.
-
-    Serve's dashboard shows what is configured; a password belongs into the environment of the node.
-    """
-    return os.environ.get(METRICS_URL_VARIABLE) or configured
 
 
 def _minute_of(moment: datetime) -> datetime:

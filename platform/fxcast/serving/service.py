@@ -18,8 +18,9 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
 from fxcast.domain.forecaster import Forecaster, ForecastRequest, check_request, predict_together
 from fxcast.errors import BadRequest, Refused
+from fxcast.serving.database_urls import database_url
 from fxcast.serving.directory import ModelKey
-from fxcast.serving.metrics import InferenceMetrics, metrics_url
+from fxcast.serving.metrics import InferenceMetrics
 from fxcast.serving.names import DEPLOYMENT
 from fxcast.serving.schemas import ModelDescription
 
@@ -80,7 +81,7 @@ class LDM4TSInferenceService:
         together = cast("Any", self._together)  # Ray publishes no type for what @serve.batch adds
         together.set_max_batch_size(max_batch_samples)
         together.set_batch_wait_timeout_s(batch_wait_s)
-        url = metrics_url(metrics_database_url)
+        url = database_url("metrics", metrics_database_url)
         if url is not None:
             self._metrics = InferenceMetrics(url, replica=serve.get_replica_context().replica_tag, clock=SystemClock().now)
             self._metrics.start()
