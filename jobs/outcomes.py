@@ -87,7 +87,7 @@ def _repeat(settings: OutcomesJob) -> int:
     database, clock = open_database(settings.database_url), SystemClock()
     fill_in_outcomes(settings, database, clock.now())
     while settings.every is not None:
-        time.sleep(settings.every)
+        time.sleep(settings.every)  # the pause that --every asks for: outcomes come with time, and nobody announces them
         try:
             with answering(settings.database_url):
                 fill_in_outcomes(settings, database, clock.now(), only_waiting=True)

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import yaml
 from ray import serve
+from ray.serve.config import HTTPOptions
 
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.errors import BadSetting, BadSetup
@@ -72,7 +73,7 @@ def served(path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str
             raise BadSetup("Serve runs on this cluster without HTTP; stop it with `serve shutdown`, or use another cluster")
         try:
             api.deploy(config, timeout_s=timeout_s)
-            yield _base_url(config["http_options"] if running is None else running)
+            yield base_url(config["http_options"] if running is None else running)
         finally:
             _take_down(application, started_serve=running is None)
 
@@ -127,9 +128,11 @@ def _require_nothing_served(applications: Mapping[str, Mapping[str, Any]]) -> No
         )
 
 
-def _base_url(http_options: Mapping[str, Any]) -> str:
-    host = str(http_options["host"])
-    return f"http://{'127.0.0.1' if host in _EVERY_INTERFACE else host}:{http_options['port']}{http_options.get('root_path') or ''}"
+def base_url(http_options: Mapping[str, Any]) -> str:
+    """Return where Serve listens; what its options leave out is its default, and a wildcard is reached by loopback."""
+    options = HTTPOptions()
+    host, port = str(http_options.get("host") or options.host), http_options.get("port") or options.port
+    return f"http://{'127.0.0.1' if host in _EVERY_INTERFACE else host}:{port}{http_options.get('root_path') or ''}"
 
 
 def _take_down(application: str, *, started_serve: bool) -> None:

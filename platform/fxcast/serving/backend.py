@@ -112,7 +112,11 @@ class Backend:
     def activate(self, version: str) -> None:
         """Put a model of the registry to use; raises DatabaseUnavailable if that does not answer."""
         with answering(self._setup.database_url):
-            activate(open_database(self._setup.database_url), version)
+            database = open_database(self._setup.database_url)
+            try:
+                activate(database, version)
+            finally:
+                database.dispose()
         self.directory.refresh()
 
     def predictions(self, wanted: PredictionsQuery) -> list[StoredPredictionBody]:
