@@ -13,7 +13,7 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest, predict_together
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadModelFolder, ForecastLate, ModelUnavailable
+from fxcast.errors import BadModelFolder, BadRequest, ForecastLate, ModelUnavailable
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.config import preset_config
 from fxcast.serving.directory import ModelDirectory, ModelKey
@@ -27,6 +27,8 @@ from fxcast.serving.schemas import (
     check_levels,
     prediction_body,
 )
+
+_MOST_BARS = 1000  # that a fallback looks ahead; no model looks as far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class ForecastRouter:
                 raise
             reason = str(error)
             request = asked.request
-            prediction = _walk(request)
+            prediction = walk_forecast(request)
         body = prediction_body(
             prediction,
             levels=asked.levels,
@@ -128,12 +130,18 @@ class ForecastRouter:
                 raise ModelUnavailable(str(error)) from error
 
 
-def _walk(request: ForecastRequest) -> LDM4TSPrediction:
-    """Forecast with a random walk, at the horizons that were asked for or those of the timeframe's preset."""
+def walk_forecast(request: ForecastRequest) -> LDM4TSPrediction:
+    """Forecast with a random walk, at the horizons that were asked for or those of the timeframe's preset.
+
+    Raises:
+        BadRequest: If a horizon is no multiple of the timeframe, or so far that prices overflow.
+    """
     timeframe: Timeframe = request.window.timeframe
     horizons = request.horizons_minutes or preset_config("tiny", timeframe.name).horizons_minutes
+    furthest = _MOST_BARS * timeframe.minutes
     for minutes in horizons:
-        timeframe.bars(minutes)
+        if not 0 < minutes <= furthest or minutes % timeframe.minutes:
+            raise BadRequest("horizons", str(minutes), f"multiples of {timeframe.minutes} up to {furthest} minutes")
     return predict_together(RandomWalk(timeframe=timeframe, horizons_minutes=tuple(horizons)), [request])[0]
 
 
