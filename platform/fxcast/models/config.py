@@ -40,10 +40,10 @@ class LDM4TSConfig(Settings):
     path_clip: float = Field(default=4.0, description="future path is clipped to ± this many sigma·√k")
     volatility_span_bars: int = Field(default=120, description="span of the EWMA volatility inside the window")
     latent_channels: int = 4
-    unet_channels: tuple[int, ...] = (32, 64)
+    unet_channels: tuple[int, ...] = (16, 32)
     condition_width: int = Field(default=64, description="width of a conditioning token")
     candle_patch_bars: int = Field(default=10, description="candles a token")
-    sampler_steps: int = 4
+    sampler_steps: int = 2
     train_timesteps: int = 1000
 
     @field_validator("also_timeframes")
