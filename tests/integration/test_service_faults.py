@@ -8,18 +8,15 @@ import json
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
-import ray
 from ray import serve
-from ray.util.state import list_actors
 
 from fxcast.adapters.storage.database import migrate
 from fxcast.client import ForecastClient
@@ -27,7 +24,7 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.serving.names import DEPLOYMENT
 from fxcast.serving.schemas import PredictionBody
 from tests.http import body_of, wait_until_ready
-from tests.integration.service_apps import deployed
+from tests.integration.service_apps import deployed, processes, wait_for
 
 _WINDOWS = 8
 
@@ -61,13 +58,6 @@ def horizons_of(answer: PredictionBody) -> dict[str, Any]:
     return {minutes: horizon.model_dump(exclude_none=True) for minutes, horizon in answer.horizons.items()}
 
 
-def processes(name: str) -> list[int]:
-    """Return the processes of the actors whose name begins or ends so."""
-    address = ray.get_runtime_context().gcs_address  # of several clusters on a machine it would take the newest
-    actors = cast("list[Any]", list_actors(address, filters=[("state", "=", "ALIVE")]))
-    return [actor.pid for actor in actors if name in (actor.name or "")]
-
-
 def while_asked(url: str, windows: list[CandleSeries], breaking: Callable[[], None]) -> list[tuple[int, dict[str, Any]]]:
     """Let four clients ask again and again while something is broken, and for a while after it; return what they were answered."""
     answers: list[tuple[int, dict[str, Any]]] = []
@@ -91,13 +81,6 @@ def while_asked(url: str, windows: list[CandleSeries], breaking: Callable[[], No
         for client in clients:
             client.result()
     return answers
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)  # between looks at other threads and processes
 
 
 def assert_right(answers: list[tuple[int, dict[str, Any]]], right: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import BaseModel
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import (
@@ -166,6 +167,46 @@ def test_refusal_that_comes_from_the_replica_is_a_422(answer_to: Callable[[Excep
     answer = _run(answer_to(raised_in_replica(BadRequest("horizons", "7", "240"))))
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"field": "horizons", "found": "7", "allowed": "240"}]
+
+
+class Named(BaseModel):
+    name: str
+
+
+def app_that_takes_names() -> FastAPI:
+    app = FastAPI()
+    surround(app)
+
+    @app.post("/")
+    async def take(named: Named) -> str:  # pyright: ignore[reportUnusedFunction]  # FastAPI calls it
+        return named.name
+
+    return app
+
+
+def asked(app: FastAPI, method: str, **request: Any) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+            return await client.request(method, "/", **request)
+
+    return _run(ask())
+
+
+def test_a_method_that_a_path_has_not_is_a_405_that_says_which_it_has() -> None:
+    answer = asked(app_that_raises(TimeoutError()), "PUT")
+    assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
+    assert answer.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_that_is_not_called_json_is_refused_for_its_content_type(content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = asked(app_that_takes_names(), "POST", content=b'{"name": "EURUSD"}', headers=headers)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["field"], error["found"]) == ("body", "a body of another content type")
+    assert "Content-Type: application/json" in error["allowed"]
+    assert asked(app_that_takes_names(), "POST", json={"name": "EURUSD"}).status_code == 200
 
 
 def _run(coroutine: Any) -> httpx.Response:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fxcast.domain.candle import CandleSeries, candle_problem, sound_rows, to_datetime
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles
-from fxcast.serving.schemas import ForecastBody
+from fxcast.serving.schemas import ForecastBody, MinutesQuery, PredictionsQuery
 from tests.factories import make_series
 from tests.model_factories import make_calibration, make_pipeline
 
@@ -100,3 +104,38 @@ def test_rows_are_sound_exactly_when_their_candles_have_no_problem() -> None:
         sound = sound_rows(values)
         assert sound.tolist() == [candle_problem(*(float(value) for value in row)) is None for row in values]
     assert sound_rows(ordered).any()
+
+
+@pytest.mark.parametrize("query", [PredictionsQuery, MinutesQuery])
+@pytest.mark.parametrize("bound", ["since", "until"])
+def test_a_bound_that_is_no_moment_of_utc_is_refused_and_not_left_to_the_database(
+    query: type[PredictionsQuery | MinutesQuery], bound: str
+) -> None:
+    for outside in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(ValidationError) as refusal:
+            query.model_validate({bound: outside})
+        assert [error["loc"] for error in refusal.value.errors()] == [(bound,)]
+    inside = query.model_validate({bound: "2017-03-07T14:00:00+02:00"})
+    assert getattr(inside, bound) == datetime(2017, 3, 7, 12, tzinfo=UTC)
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_bound_is_refused_or_has_a_moment_of_utc(moment: datetime) -> None:
+    try:
+        query = MinutesQuery(since=moment)
+    except ValidationError:
+        return
+    assert query.since is not None
+    assert query.since.astimezone(UTC) == query.since
+
+
+@pytest.mark.parametrize("time", [1509530400, 1509530400000, 1509530400.5, "1509530400", " 1.5e9 ", "-1", None, True])
+def test_a_number_is_no_time(time: object) -> None:
+    body = body_of(make_series())
+    body["candles"][7]["time"] = time
+    with pytest.raises(ValidationError) as refusal:
+        ForecastBody.model_validate(body)
+    assert ("candles", 7, "time") in [error["loc"] for error in refusal.value.errors()]
+    if time is not None:  # which is no bound at all
+        with pytest.raises(ValidationError):
+            PredictionsQuery.model_validate({"since": time})

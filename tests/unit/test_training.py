@@ -114,10 +114,10 @@ def test_the_denoiser_stops_when_the_loss_no_longer_falls(latents: LatentWindows
     assert fitted.steps < 30
 
 
-def test_of_windows_that_are_forecast_the_crps_chooses_the_weights(
+def test_of_weights_whose_crps_is_about_the_lowest_those_of_the_lowest_loss_are_kept(
     latents: LatentWindows, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ratios = iter([0.99, 0.97, 1.2, 0.98, 0.98])
+    ratios = iter([0.99, 0.97, 1.2, 0.975, 0.985])
 
     def scored(*_: object) -> dict[str, float]:
         return {"validation_crps_ratio": next(ratios)}
@@ -126,10 +126,9 @@ def test_of_windows_that_are_forecast_the_crps_chooses_the_weights(
     training = SHORT.model_copy(update={"scored_windows": 20, "steps": 15, "learning_rate": 1e-4})
     fitted = fit(make_pipeline(), latents, training, listener)
     losses = [float(metrics["validation_loss"]) for metrics in listener.metrics]
-    assert fitted.best_step == 6
-    assert fitted.best_loss == losses[1]
+    assert losses == sorted(losses, reverse=True)
+    assert (fitted.best_step, fitted.best_loss) == (12, losses[3]), "0.975 can't be told from 0.97; 0.985 is worse"
     assert [metrics["score"] for metrics in listener.metrics] == [0.99, 0.97, 0.97, 0.97, 0.97]
-    assert losses[-1] == min(losses), "as long as the loss falls, a worse CRPS may be chance"
     assert fitted.stopped_by == "steps"
 
 

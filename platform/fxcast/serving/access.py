@@ -68,6 +68,10 @@ class AccessControl:
         """Stop to read; give up after `timeout_s`."""
         self._snapshot.close(timeout_s=timeout_s)
 
+    def read_at(self) -> datetime | None:
+        """Return when the tokens were read last; None before the first time."""
+        return self._snapshot.read_at
+
     def check(
         self,
         authorization: str | None,

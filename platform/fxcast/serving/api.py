@@ -7,7 +7,7 @@ FastAPI would then take a body for a query parameter.
 import asyncio
 from typing import Annotated, Any, Protocol, cast
 
-from fastapi import Depends, FastAPI, Path, Query
+from fastapi import Body, Depends, FastAPI, Path, Query
 from pydantic import ValidationError
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -19,6 +19,7 @@ from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadRequest, Conflict, ModelUnavailable, NotFound, Unavailable
+from fxcast.serving import examples
 from fxcast.serving.access import Access
 from fxcast.serving.backend import ApiSetup, Backend
 from fxcast.serving.bearer import require
@@ -28,6 +29,7 @@ from fxcast.serving.outages import outages
 from fxcast.serving.problems import problem_of
 from fxcast.serving.router import Asked, ForecastRouter, asked_in, asked_with
 from fxcast.serving.schemas import (
+    ONE_OF_THE_TIMEFRAMES,
     AnswerBody,
     AnswersBody,
     ForecastBody,
@@ -40,34 +42,34 @@ from fxcast.serving.schemas import (
     ModelDescription,
     PredictionBody,
     PredictionsQuery,
-    Problem,
     StoredPredictionBody,
 )
 
 _READY_S = 5.0
 
-app = FastAPI(title="fxcast", version=__version__, description="Calibrated probabilistic FX forecasts (LDM4TS).")
+_ABOUT = """Calibrated probabilistic FX forecasts (LDM4TS).
+
+What is refused, and what can't be answered now, comes as problem details (RFC 9457, `application/problem+json`): the field,
+what was found there, what is allowed, and the request's id, which is in the logs too. Only Serve's proxy, which stands before
+the service, has an answer of its own, in plain text: 408 after its `request_timeout_s`, or after the seconds of a request's
+`X-Request-Timeout-Seconds`.
+"""
+_FORECASTS, _MODELS, _RECORDS, _HEALTH = "forecasts", "models", "records", "health"
+_TAGS = [
+    {"name": _FORECASTS, "description": "What a price may be at each horizon, from the last 100 candles."},
+    {"name": _MODELS, "description": "Which models there are, and which of them is in use."},
+    {"name": _RECORDS, "description": "What was forecast and what came of it, and how fast; newest first."},
+    {"name": _HEALTH, "description": "For probes; they need no token."},
+]
+
+app = FastAPI(
+    title="fxcast",
+    version=__version__,
+    description=_ABOUT,
+    license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+    openapi_tags=_TAGS,
+)
 surround(app)
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    texts = {
-        401: "a valid token is needed",
-        403: "the token lacks the scope",
-        404: "there is no such thing",
-        409: "the model can't be put to use",
-        413: "the body is too large",
-        422: "the request was refused",
-        500: "the service failed",
-        503: "the service can't answer now",
-        504: "the forecast took too long",
-    }
-    content = {"application/problem+json": {}}
-    return {status: {"model": Problem, "description": texts[status], "content": content} for status in statuses}
-
-
-_ASKED = _problems(401, 403, 413, 422, 500, 503, 504)
-_READ = _problems(401, 403, 404, 422, 500, 503)
 
 
 class _Guarded(Protocol):
@@ -95,8 +97,18 @@ def _access() -> Access:
 
 Caller = Annotated[str, Depends(require(Scope.FORECAST, _access))]
 Admin = Annotated[str, Depends(require(Scope.ADMIN, _access))]
-Pair = Annotated[str, Path(pattern="^[A-Z]{6}$", description="base then quote currency", examples=["EURUSD"])]
-Length = Annotated[str, Path(description="length of a candle", examples=["1h"])]
+Pair = Annotated[
+    str, Path(pattern="^[A-Z]{6}$", description="base then quote currency", openapi_examples={"EURUSD": {"value": "EURUSD"}})
+]
+Length = Annotated[
+    str,
+    Path(description="length of a candle", json_schema_extra=ONE_OF_THE_TIMEFRAMES, openapi_examples={"1h": {"value": "1h"}}),
+]
+Version = Annotated[
+    str, Path(description="of the registry", openapi_examples={"of a shipped model": {"value": examples.MODEL_VERSION}})
+]
+Window = Annotated[ForecastBody, Body(openapi_examples=examples.FORECAST_BODIES)]
+Windows = Annotated[ForecastsBody, Body(openapi_examples=examples.FORECASTS_BODIES)]
 
 
 @serve.deployment(name=API)
@@ -120,17 +132,35 @@ class ForecastApi:
         # Serve calls it when a replica is shut down gracefully.
         self._backend.close()
 
-    @app.post("/v1/forecast", responses=_ASKED, response_model_exclude_none=True)
-    async def forecast(self, body: ForecastBody, _: Caller) -> PredictionBody:
-        """Forecast from the last 100 candles."""
+    @app.post(
+        "/v1/forecast",
+        tags=[_FORECASTS],
+        summary="Forecast from a window",
+        responses=examples.FORECAST,
+        response_model_exclude_none=True,
+    )
+    async def forecast(self, body: Window, _: Caller) -> PredictionBody:
+        """Forecast from the last 100 candles; the forecast is made at the close of the last one."""
         return await self._answered(asked_in(body))
 
-    @app.post("/v1/forecasts", responses=_ASKED, response_model_exclude_none=True)
-    async def forecasts(self, body: ForecastsBody, _: Caller) -> AnswersBody:
+    @app.post(
+        "/v1/forecasts",
+        tags=[_FORECASTS],
+        summary="Forecast from several windows",
+        responses=examples.FORECASTS,
+        response_model_exclude_none=True,
+    )
+    async def forecasts(self, body: Windows, _: Caller) -> AnswersBody:
         """Forecast from several windows; each is answered or refused for itself."""
         return AnswersBody(answers=list(await asyncio.gather(*(self._answer_or_problem(each) for each in body.requests))))
 
-    @app.get("/v1/forecast/{symbol}/{timeframe}", responses=_ASKED, response_model_exclude_none=True)
+    @app.get(
+        "/v1/forecast/{symbol}/{timeframe}",
+        tags=[_FORECASTS],
+        summary="Forecast from the newest candles",
+        responses=examples.LATEST_FORECAST,
+        response_model_exclude_none=True,
+    )
     async def latest_forecast(
         self,
         symbol: Pair,
@@ -142,13 +172,13 @@ class ForecastApi:
         window = await asyncio.to_thread(self._backend.latest_window, symbol, Timeframe(timeframe))
         return await self._answered(asked_with(options, window))
 
-    @app.get("/v1/models", responses=_READ | _problems(409))
+    @app.get("/v1/models", tags=[_MODELS], summary="List the models", responses=examples.MODELS)
     async def models(self, _: Caller) -> list[ModelBody]:
         """List the models of the registry, newest first."""
         return [_model_body(each) for each in self._backend.directory.known()]
 
-    @app.post("/v1/models/{version}/activate", responses=_READ | _problems(409))
-    async def activate(self, version: str, _: Admin) -> ModelBody:
+    @app.post("/v1/models/{version}/activate", tags=[_MODELS], summary="Put a model to use", responses=examples.ACTIVATE)
+    async def activate(self, version: Version, _: Admin) -> ModelBody:
         """Put a model to use in place of the one that is active for its pair and timeframe, once a replica has loaded it.
 
         To go back, activate the earlier version.
@@ -165,22 +195,22 @@ class ForecastApi:
         await asyncio.to_thread(self._backend.activate, version)
         return _model_body(directory.named(version))
 
-    @app.get("/v1/predictions", responses=_READ)
+    @app.get("/v1/predictions", tags=[_RECORDS], summary="List stored forecasts", responses=examples.PREDICTIONS)
     async def predictions(self, wanted: Annotated[PredictionsQuery, Query()], _: Caller) -> list[StoredPredictionBody]:
         """List stored forecasts, newest first, with their outcomes where those are known."""
         return await asyncio.to_thread(self._backend.predictions, wanted)
 
-    @app.get("/v1/metrics/inference", responses=_READ)
+    @app.get("/v1/metrics/inference", tags=[_RECORDS], summary="List minutes of inference", responses=examples.INFERENCE_METRICS)
     async def inference_metrics(self, wanted: Annotated[MinutesQuery, Query()], _: Caller) -> list[InferenceMinuteBody]:
         """List minutes of inference, newest first."""
         return await asyncio.to_thread(self._backend.inference_minutes, wanted)
 
-    @app.get("/healthz")
+    @app.get("/healthz", tags=[_HEALTH], summary="Is it alive?", responses=examples.HEALTH)
     async def healthz(self) -> Health:
         """Say that the API is alive, whatever its models do."""
         return Health()
 
-    @app.get("/readyz", responses=_problems(503))
+    @app.get("/readyz", tags=[_HEALTH], summary="Is a model ready?", responses=examples.READY)
     async def readyz(self) -> ModelDescription:
         """Say which model is loaded and warm; 503 if none is within 5 s."""
         with outages("the model does not answer"):

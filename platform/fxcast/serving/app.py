@@ -40,7 +40,7 @@ class ServiceArgs(Settings):
         default=None, description="of LDM4TS that a model must be of; by default any forecaster is served"
     )
     store: str = Field(default="runs/store", description="candle store, for GET /v1/forecast/{symbol}/{timeframe}")
-    threads: int = Field(default=2, ge=1, description="threads of torch in a replica")
+    threads: int = Field(default=1, ge=1, description="threads of torch in a replica; more replicas make better use of the cores")
     max_batch_samples: int = Field(
         default=MAX_SAMPLES,
         ge=1,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from fxcast.adapters.clock import SystemClock
@@ -21,8 +22,10 @@ from fxcast.models.config import Preset
 from fxcast.serving.access import Access, AccessControl, LoopbackAccess
 from fxcast.serving.database_urls import database_url
 from fxcast.serving.directory import ModelDirectory, ModelKey
+from fxcast.serving.logs import log_to_serve
 from fxcast.serving.online_widths import OnlineWidths
 from fxcast.serving.prediction_log import PredictionLog
+from fxcast.serving.prometheus import Gauges
 from fxcast.serving.schemas import InferenceMinuteBody, MinutesQuery, PredictionsQuery, StoredPredictionBody
 
 _FLUSH_TIMEOUT_S = 10.0  # inside graceful_shutdown_timeout_s
@@ -49,6 +52,7 @@ class Backend:
     """Everything that an ingress reads and writes; opened in its replica."""
 
     def __init__(self, setup: ApiSetup) -> None:
+        log_to_serve()
         self._setup = setup
         self._clock = SystemClock()
         self._store = CandleStore(setup.store)
@@ -78,6 +82,8 @@ class Backend:
             self._tokens = AccessControl(tokens_url, clock=self._clock.now)
             self._tokens.start()
         self.access: Access = self._tokens or LoopbackAccess()
+        self._gauges = Gauges({} if self._log is None else {"predictions": self._log.counts}, self._read_at())
+        self._gauges.start()
 
     def close(self) -> None:
         """Write what is left, and stop every thread."""
@@ -88,6 +94,7 @@ class Backend:
             self._tokens.close(timeout_s=1.0)
         if self._log is not None:
             self._log.close(timeout_s=_FLUSH_TIMEOUT_S)
+        self._gauges.close()
 
     def width_factors(self, key: ModelKey, window: CandleSeries) -> Mapping[int, float]:
         """Return what the online calibration says of a model's widths, by horizon."""
@@ -135,6 +142,16 @@ class Backend:
         with self._kept(self._metrics_url, "metrics_database_url") as database:
             rows = list_inference_minutes(database, **wanted.model_dump())
         return [InferenceMinuteBody.model_validate(row) for row in rows]
+
+    def _read_at(self) -> dict[str, Callable[[], datetime | None]]:
+        read: dict[str, Callable[[], datetime | None]] = {}
+        if self._setup.model_folder is None:
+            read["model registry"] = self.directory.read_at
+        if self._tokens is not None:
+            read["access tokens"] = self._tokens.read_at
+        if self._widths is not None:
+            read["online widths"] = self._widths.read_at
+        return read
 
     @contextmanager
     def _kept(self, url: str | None, arg: str) -> Generator[Database]:

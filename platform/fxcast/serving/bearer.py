@@ -14,7 +14,12 @@ from fxcast.adapters.storage.access_tokens import Scope
 from fxcast.serving.access import Access
 
 # Only shows the scheme in OpenAPI: its own refusals would be neither problem details nor tell a missing token from a wrong one.
-_SCHEME = HTTPBearer(auto_error=False, scheme_name="bearer", description="A token of `python -m jobs.token`.")
+_SCHEME = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    bearerFormat="fxc_ and 43 letters, digits, - or _",
+    description="A token of `python -m jobs.token`. A service without tokens asks for none, and answers its own machine only.",
+)
 
 
 def require(scope: Scope, access: Callable[[], Access]) -> Callable[..., Coroutine[Any, Any, str]]:

@@ -78,6 +78,10 @@ class ModelDirectory:
         """Stop reading; give up after `timeout_s`."""
         self._snapshot.close(timeout_s=timeout_s)
 
+    def read_at(self) -> datetime | None:
+        """Return when the registry was read last; None before the first time."""
+        return self._snapshot.read_at
+
     def known(self) -> tuple[ListedModel, ...]:
         """Return the models of the registry, newest first.
 
@@ -149,6 +153,8 @@ class ModelDirectory:
             return self._check(str(folder), timeframe)
         except BadModelFolder as error:
             raise ModelUnavailable(str(error)) from error
+        except OSError as error:  # a file that went away meanwhile, a disk that fails
+            raise ModelUnavailable(f"model folder {folder}: can't be read: {error}") from error
 
     def _summary(self, folder: str, timeframe: str | None) -> ForecasterSummary:
         return check_forecaster(Path(folder), preset=self._preset, timeframe=timeframe)

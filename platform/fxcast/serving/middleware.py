@@ -14,6 +14,15 @@ from fxcast.serving.schemas import FieldProblem, Problem
 
 MAX_BODY_BYTES = 1_000_000
 
+_TOO_MUCH = FieldProblem(field="body", found=f"more than {MAX_BODY_BYTES:,} bytes", allowed=f"at most {MAX_BODY_BYTES:,} bytes")
+TOO_LARGE = Problem(
+    title="The body is too large",
+    status=413,
+    detail=f"body: found {_TOO_MUCH.found}; allowed: {_TOO_MUCH.allowed}",
+    errors=[_TOO_MUCH],
+)
+FAILED = Problem(title="Internal error", status=500, detail="The service failed on this request; its log says why")
+
 log = structlog.get_logger(__name__)
 
 
@@ -44,16 +53,7 @@ class LimitBody:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MAX_BODY_BYTES:
-                error = FieldProblem(
-                    field="body", found=f"more than {MAX_BODY_BYTES:,} bytes", allowed=f"at most {MAX_BODY_BYTES:,} bytes"
-                )
-                problem = Problem(
-                    title="The body is too large",
-                    status=413,
-                    detail=f"body: found {error.found}; allowed: {error.allowed}",
-                    errors=[error],
-                )
-                await problem_response(problem)(scope, receive, send)
+                await problem_response(TOO_LARGE)(scope, receive, send)
                 return
         handed_over = False
 
@@ -91,5 +91,4 @@ class AnswerBugs:
                 raise
             # As text: structlog's own rendering prints the local variables of every frame.
             log.error("request failed", path=scope["path"], exception="".join(traceback.format_exception(error)))
-            detail = "The service failed on this request; its log says why"
-            await problem_response(Problem(title="Internal error", status=500, detail=detail))(scope, receive, send)
+            await problem_response(FAILED)(scope, receive, send)

@@ -36,6 +36,10 @@ class OnlineWidths:
         """Stop to read; give up after `timeout_s`."""
         self._snapshot.close(timeout_s=timeout_s)
 
+    def read_at(self) -> datetime | None:
+        """Return when the widths were read last; None before the first time."""
+        return self._snapshot.read_at
+
     def factors(self, model_version: str, symbol: str, timeframe: str, made_at: datetime) -> dict[int, float]:
         """Return by horizon what to multiply the spread of a model's log moves by; a horizon that is not there stays.
 

@@ -31,7 +31,7 @@ def outages(asked: str) -> Generator[None]:
     except Refused:
         raise
     except RayTaskError as error:
-        cause = _cause(error)
+        cause = cause_of(error)
         # A cause that does not pickle arrives as a plain RayError.
         if not isinstance(cause, _OUTAGES) or type(cause) is RayError:
             raise
@@ -47,8 +47,9 @@ def _named(cause: Exception, asked: str) -> ForecastUnavailable:
     return kind(f"{asked}: {_words(cause)}")
 
 
-def _cause(error: RayTaskError) -> Exception:
-    cause: Exception = error
+def cause_of(error: Exception) -> Exception:
+    """Return what a replica raised, as it raised it: the text of what arrives is the replica's traceback."""
+    cause = error
     while isinstance(cause, RayTaskError):
         cause = cause.cause
     return cause

@@ -95,6 +95,8 @@ async def _answer(request: Request, error: Exception) -> Response:
             response.headers["WWW-Authenticate"] = _CHALLENGE + shown
         case Forbidden():
             response.headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="insufficient_scope", scope="{error.allowed}"'
+        case HTTPException(headers=headers):  # of a method that a path has not: which it has
+            response.headers.update(headers or {})
         case _:
             pass
     return response
@@ -119,6 +121,9 @@ def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
     parts = error["loc"][1:] if error["loc"][:1] in {("body",), ("query",), ("path",)} else error["loc"]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".") or "body"
     context = error.get("ctx", {})
+    if isinstance(error.get("input"), bytes):  # what FastAPI makes of a body that is not called JSON
+        allowed = "a JSON object, with Content-Type: application/json"
+        return FieldProblem(field=field, found="a body of another content type", allowed=allowed)
     match error["type"]:
         case "extra_forbidden":
             return FieldProblem(field=field, found="an unknown field", allowed="the fields of the API's schema")

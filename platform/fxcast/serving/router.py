@@ -13,11 +13,12 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest, predict_together
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadModelFolder, BadRequest, ForecastLate, ModelUnavailable
+from fxcast.errors import BadModelFolder, BadRequest, ForecastLate, ModelUnavailable, Refused, Unavailable
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.config import preset_config
 from fxcast.serving.directory import ModelDirectory, ModelKey
-from fxcast.serving.outages import outages
+from fxcast.serving.outages import cause_of, outages
+from fxcast.serving.prometheus import NO_MODEL, ForecastCounts, outcome_of
 from fxcast.serving.schemas import (
     Fallback,
     ForecastBody,
@@ -71,6 +72,7 @@ class ForecastRouter:
         self._directory = directory
         self._width_factors = width_factors
         self._timeout_s = timeout_s
+        self._counts = ForecastCounts()
 
     async def answer(self, asked: Asked) -> tuple[LDM4TSPrediction, PredictionBody]:
         """Forecast; return the prediction, and the same as the API answers it.
@@ -81,6 +83,26 @@ class ForecastRouter:
             ForecastLate: If it took too long.
             ForecastUnavailable: If the service is overloaded or away.
         """
+        try:
+            prediction, body = await self._answer(asked)
+        except Exception as error:  # raised again: it is only counted here
+            self._counts.count(self._version_for(asked), outcome_of(error))
+            raise
+        if body.fallback_reason is None:
+            self._counts.count(prediction.model_version, "answered")
+        else:
+            self._counts.count(self._version_for(asked), "fallback")
+        return prediction, body
+
+    async def predict(self, request: ForecastRequest) -> LDM4TSPrediction:
+        """Forecast with the active model; raises as `answer`."""
+        return (await self.answer(Asked(request=request)))[0]
+
+    async def describe(self, key: ModelKey) -> ModelDescription:
+        """Load a model if need be, and say what it is; raises as `answer`."""
+        return await self._in_time(self._asking(key).describe.remote())
+
+    async def _answer(self, asked: Asked) -> tuple[LDM4TSPrediction, PredictionBody]:
         check_levels(asked.levels, asked.request.num_samples)
         pictures: Mapping[str, bytes] | None = None
         reason: str | None = None
@@ -107,13 +129,13 @@ class ForecastRouter:
         )
         return prediction, body
 
-    async def predict(self, request: ForecastRequest) -> LDM4TSPrediction:
-        """Forecast with the active model; raises as `answer`."""
-        return (await self.answer(Asked(request=request)))[0]
-
-    async def describe(self, key: ModelKey) -> ModelDescription:
-        """Load a model if need be, and say what it is; raises as `answer`."""
-        return await self._in_time(self._asking(key).describe.remote())
+    def _version_for(self, asked: Asked) -> str:
+        window = asked.request.window
+        try:
+            key = self._directory.find(window.symbol, window.timeframe.name, asked.model_version)
+            return self._directory.version_of(key)
+        except (Refused, Unavailable):
+            return NO_MODEL
 
     def _asking(self, key: ModelKey) -> DeploymentHandle[Any]:
         return self._service.options(multiplexed_model_id=str(key))
@@ -127,7 +149,7 @@ class ForecastRouter:
                 response.cancel()
                 raise ForecastLate(f"no forecast within {self._timeout_s:g} s") from None
             except BadModelFolder as error:
-                raise ModelUnavailable(str(error)) from error
+                raise ModelUnavailable(str(cause_of(error))) from error
 
 
 def walk_forecast(request: ForecastRequest) -> LDM4TSPrediction:

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from fxcast.domain.candle import CandleSeries, candle_problem, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS, MAX_SAMPLES, LDM4TSPrediction
-from fxcast.domain.timeframe import Timeframe
+from fxcast.domain.timeframe import Timeframe, timeframes
 from fxcast.errors import BadCandles, BadRequest
 
+_BARE_NUMBER = re.compile(r"\s*[-+]?[0-9.]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
+
+
+def _as_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("time_out_of_range", "a time of the years 1 to 9999 in UTC") from None
+
+
+def _no_number(time: object) -> object:
+    # pydantic would take it for seconds since 1970, or for milliseconds if it is large.
+    if not isinstance(time, str | datetime) or (isinstance(time, str) and _BARE_NUMBER.fullmatch(time)):
+        raise PydanticCustomError("time_is_a_number", "a time as of ISO 8601, with its zone: 2017-11-01T10:00:00Z")
+    return time
+
+
 Number = Annotated[float, Field(allow_inf_nan=True, strict=True)]
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+Moment = Annotated[Time, AfterValidator(_as_utc)]
+
+# Said in the schema, refused by `Timeframe`.
+ONE_OF_THE_TIMEFRAMES: dict[str, Any] = {"enum": [each.name for each in timeframes()]}
 
 # Currencies float since the seventies; far times overflow when a horizon is added.
 FIRST_TIME, LAST_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -33,7 +57,7 @@ class CandleBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    time: AwareDatetime = Field(description="open time, with a time zone", examples=["2017-11-01T10:00:00Z"])
+    time: Time = Field(description="open time, with a time zone", examples=["2017-11-01T10:00:00Z"])
     open: Number
     high: Number
     low: Number
@@ -49,22 +73,31 @@ class ForecastOptions(BaseModel):
     horizons: tuple[int, ...] | None = Field(
         default=None, description="minutes; all of the model's by default", examples=[[240, 960]]
     )
-    num_samples: int = Field(default=50, ge=1, le=MAX_SAMPLES, description="Monte-Carlo samples")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="the same seed and candles give the same answer")
+    num_samples: int = Field(default=50, ge=1, le=MAX_SAMPLES, description="Monte-Carlo samples", examples=[200])
+    seed: int = Field(default=0, ge=0, lt=2**63, description="the same seed and candles give the same answer", examples=[7])
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(),
         max_length=99,
         description="levels of further quantiles; n samples know those from 1/(n+1) to n/(n+1)",
         examples=[[0.25, 0.75]],
     )
-    paths: bool = Field(default=False, description="answer the samples themselves: prices at each horizon, ascending")
-    vision: bool = Field(default=False, description="answer the three channels that the model sees, as PNG in base64")
+    paths: bool = Field(
+        default=False, description="answer the samples themselves: prices at each horizon, ascending", examples=[True]
+    )
+    vision: bool = Field(
+        default=False, description="answer the three channels that the model sees, as PNG in base64", examples=[True]
+    )
     model_version: str | None = Field(
-        default=None, min_length=1, max_length=128, description="model to ask; by default the active one"
+        default=None,
+        min_length=1,
+        max_length=128,
+        description="model to ask; by default the active one",
+        examples=["ldm4ts-tiny-1h"],
     )
     fallback: Fallback = Field(
         default="none",
         description="who answers when the model is missing or broken; the answer's model_version says who did",
+        examples=["random-walk"],
     )
 
 
@@ -72,7 +105,7 @@ class ForecastBody(ForecastOptions):
     """A forecast request."""
 
     symbol: str = Field(pattern="^[A-Z]{6}$", description="base then quote currency", examples=["EURUSD"])
-    timeframe: str = Field(description="length of a candle", examples=["1h"])
+    timeframe: str = Field(description="length of a candle", examples=["1h"], json_schema_extra=ONE_OF_THE_TIMEFRAMES)
     candles: tuple[CandleBody, ...] = Field(
         min_length=CONTEXT_BARS, max_length=CONTEXT_BARS, description=f"the last {CONTEXT_BARS} closed candles, oldest first"
     )
@@ -264,18 +297,18 @@ class ModelBody(BaseModel):
 class _RowsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model_version: str | None = Field(default=None, max_length=128)
-    since: AwareDatetime | None = Field(default=None, description="at or after this moment")
-    until: AwareDatetime | None = Field(default=None, description="before this moment")
-    limit: int = Field(default=100, ge=1, le=1000, description="rows at most, the newest first")
+    model_version: str | None = Field(default=None, max_length=128, description="only of this model", examples=["ldm4ts-tiny-1h"])
+    since: Moment | None = Field(default=None, description="at or after this moment", examples=["2017-11-01T00:00:00Z"])
+    until: Moment | None = Field(default=None, description="before this moment", examples=["2024-12-01T00:00:00Z"])
+    limit: int = Field(default=100, ge=1, le=1000, description="rows at most, the newest first", examples=[20])
 
 
 class PredictionsQuery(_RowsQuery):
     """Which stored forecasts."""
 
-    symbol: str | None = Field(default=None, pattern="^[A-Z]{6}$")
-    timeframe: str | None = Field(default=None, max_length=8)
-    horizon: int | None = Field(default=None, ge=1, le=2**31 - 1, description="minutes")
+    symbol: str | None = Field(default=None, pattern="^[A-Z]{6}$", description="only of this pair", examples=["EURUSD"])
+    timeframe: str | None = Field(default=None, max_length=8, description="only from candles of this length", examples=["1h"])
+    horizon: int | None = Field(default=None, ge=1, le=2**31 - 1, description="only of this horizon, minutes", examples=[240])
 
 
 class MinutesQuery(_RowsQuery):

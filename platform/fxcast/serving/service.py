@@ -7,21 +7,21 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 from ray import serve
 
 from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
-from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
+from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import Forecaster, ForecastRequest, check_request, predict_together
-from fxcast.errors import BadRequest, Refused
+from fxcast.errors import BadModelFolder, BadRequest, Refused
 from fxcast.serving.database_urls import database_url
-from fxcast.serving.directory import ModelKey
+from fxcast.serving.loading import ModelLoads, load_warm
+from fxcast.serving.logs import log_to_serve
 from fxcast.serving.metrics import InferenceMetrics
 from fxcast.serving.names import DEPLOYMENT
+from fxcast.serving.prometheus import Gauges, InferenceMeters
 from fxcast.serving.schemas import ModelDescription
 
 _FLUSH_TIMEOUT_S = 10.0  # inside graceful_shutdown_timeout_s
@@ -46,6 +46,10 @@ class LDM4TSInferenceService:
 
     Requests name their model by Serve's multiplexed model id, a `ModelKey` as text.
 
+    A replica whose model can't be loaded fails to start, and Serve tries again and again, while others run that may have the model
+    in memory: one that only refuses is always free, and would draw their requests away. Where no other runs it starts all the same,
+    for who asks must be told why; then whoever asks has the model loaded once its folder is whole.
+
     Args:
         warm: Keys of the models to load before the replica is ready.
         threads: Threads of torch.
@@ -55,10 +59,11 @@ class LDM4TSInferenceService:
             FXCAST_METRICS_DATABASE_URL, which wins, is set.
 
     Raises:
-        BadModelFolder: If a folder is incomplete, corrupt or not of the timeframe.
+        BadModelFolder: If a folder is incomplete, corrupt or not of the timeframe, and other replicas run.
     """
 
     _metrics: InferenceMetrics | None = None
+    _gauges: Gauges | None = None
 
     async def __init__(  # pyright: ignore[reportGeneralTypeIssues]  # Serve awaits it
         self,
@@ -69,6 +74,7 @@ class LDM4TSInferenceService:
         batch_wait_s: float,
         metrics_database_url: str | None = None,
     ) -> None:
+        log_to_serve()
         import torch  # here and not above: what deploys this class needs no torch, and need not wait for it
 
         # One thread: a model uses `threads` cores by itself, and the event loop stays free for health checks. All of torch
@@ -85,15 +91,25 @@ class LDM4TSInferenceService:
         if url is not None:
             self._metrics = InferenceMetrics(url, replica=serve.get_replica_context().replica_tag, clock=SystemClock().now)
             self._metrics.start()
+            self._gauges = Gauges({"inference minutes": self._metrics.counts}, {})
+            self._gauges.start()
+        self._meters = InferenceMeters()
+        self._loads = ModelLoads(self._load_counted)
         # Through Serve's cache, which tells the routers which models a replica has: one that it knows nothing of gets no request
         # before the others are full.
         for key in warm:
-            await self._load(key)
+            try:
+                await self._load(key)
+            except BadModelFolder:  # Serve has logged why
+                if await asyncio.to_thread(_others_run):
+                    raise
 
     def __del__(self) -> None:
         # Serve calls it when a replica is shut down gracefully.
         if self._metrics is not None:
             self._metrics.close(timeout_s=_FLUSH_TIMEOUT_S)
+        if self._gauges is not None:
+            self._gauges.close()
 
     async def forecast(self, request: ForecastRequest) -> LDM4TSPrediction:
         """Forecast one window, in one batch with others that wait.
@@ -140,7 +156,16 @@ class LDM4TSInferenceService:
 
     @serve.multiplexed(max_num_models_per_replica=_MODELS_IN_MEMORY)
     async def _model(self, model_id: str) -> Forecaster:
-        return await self._in_thread(lambda: _load_warm(model_id))
+        return await self._loads.take(model_id)
+
+    async def _load_counted(self, model_id: str) -> Forecaster:
+        try:
+            forecaster = await self._in_thread(lambda: load_warm(model_id))
+        except BadModelFolder:
+            self._meters.loaded(is_whole=False)
+            raise
+        self._meters.loaded(is_whole=True)
+        return forecaster
 
     @serve.batch(batch_size_fn=_samples)
     async def _together(self, asked: list[_Asked]) -> list[LDM4TSPrediction | Exception]:
@@ -166,21 +191,15 @@ class LDM4TSInferenceService:
             if self._metrics is not None and not isinstance(error, Refused):
                 self._metrics.failed(forecaster.model_version, len(asked))
             return [error] * len(asked)
+        self._meters.computed(forecaster.model_version, [each.inference_time_ms for each in predictions], samples=_samples(asked))
         if self._metrics is not None:
             for prediction in predictions:
                 self._metrics.answered(forecaster.model_version, prediction.inference_time_ms)
         return predictions
 
 
-def _load_warm(key: str) -> Forecaster:
-    from fxcast.models.load import load_forecaster, move_to_gpu  # torch, as above
-
-    wanted = ModelKey.parse(key)
-    forecaster = load_forecaster(Path(wanted.folder), timeframe=wanted.timeframe)
-    move_to_gpu(forecaster)
-    minutes = forecaster.timeframe.minutes
-    values = np.ones((CONTEXT_BARS, 5))
-    times = np.datetime64("2017-01-03T00:00:00", "s") + np.arange(CONTEXT_BARS) * np.timedelta64(minutes * 60, "s")
-    window = CandleSeries(symbol="EURUSD", timeframe=forecaster.timeframe, open_times=times, values=values)
-    predict_together(forecaster, [ForecastRequest(window=window)])
-    return forecaster
+def _others_run() -> bool:
+    context = serve.get_replica_context()
+    status = serve.status().applications[context.app_name].deployments[context.deployment]
+    states = cast("dict[str, int]", status.replica_states)  # by ReplicaState, which is a str
+    return states.get("RUNNING", 0) > 0  # not this replica, which only starts

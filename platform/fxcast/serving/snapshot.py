@@ -38,6 +38,7 @@ class Snapshot(Generic[Value]):
         self._clock = clock
         self._refresh_s = refresh_s
         self._value: Value | None = None  # replaced as a whole, so that readers need no lock
+        self._read_at: datetime | None = None
         self._reading = threading.Lock()
         self._warned_at: datetime | None = None
         self._failures = 0
@@ -48,6 +49,11 @@ class Snapshot(Generic[Value]):
     def value(self) -> Value | None:
         """What was read last; None before the first."""
         return self._value
+
+    @property
+    def read_at(self) -> datetime | None:
+        """When that was; None before the first."""
+        return self._read_at
 
     def start(self) -> None:
         """Start to read, now and again."""
@@ -64,6 +70,7 @@ class Snapshot(Generic[Value]):
         with self._reading:
             try:
                 self._value = self._read_anew()
+                self._read_at = self._clock()
             except Exception as error:  # noqa: BLE001  # whatever the driver raises: the thread and the requests go on
                 self._give_up(error)
                 return

@@ -35,6 +35,11 @@ class TrainingConfig(Settings):
     max_seconds: float = Field(default=3600.0, gt=0, description="the denoiser stops at the first validation after this long")
     validation_windows: int = Field(default=512, ge=1, description="windows of the validation loss, evenly over the period")
     scored_windows: int = Field(default=64, ge=0, description="of those, how many are forecast for the CRPS; 0: the loss decides")
+    crps_tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        description="CRPS ratios that differ by no more count as equal, and the loss decides which weights are kept",
+    )
     scored_samples: int = Field(default=16, ge=2, description="samples of each of them")
     forgotten_symbols: float = Field(
         default=0.1,

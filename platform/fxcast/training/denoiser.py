@@ -49,23 +49,37 @@ class DenoiserFit:
 
 
 @dataclass(kw_only=True)
-class _Best:
-    """The weights to keep: those of the lowest CRPS ratio, or of the lowest loss where no window is scored."""
+class Best:
+    """The weights to keep: of those whose CRPS ratio can't be told from the lowest, the ones of the lowest loss.
+
+    The ratio alone would often keep weights of the first validations, by chance: it is measured on some hundred windows, and calibrated,
+    so it hardly moves while the loss falls. Where no window is scored the loss decides.
+
+    Attributes:
+        tolerance: How far above the lowest ratio so far is as good as the lowest.
+        score: The ratio of the weights that are kept, or their loss where no window is scored.
+        progress_step: Of the last validation at which the ratio or the loss was the lowest so far.
+    """
 
     weights: dict[str, Tensor]
+    tolerance: float
     step: int = 0
     score: float = math.inf
     scores: dict[str, float] = field(default_factory=dict[str, float])
+    lowest_score: float = math.inf
     lowest_loss: float = math.inf
-    progress_step: int = 0  # of the last validation at which the score or the loss was the lowest so far
+    progress_step: int = 0
 
     def consider(self, step: int, metrics: Mapping[str, float], module: nn.Module) -> None:
         """Take over the module's weights if they are the best so far."""
-        score = metrics.get(CRPS_RATIO, metrics[LOSS])
-        if metrics[LOSS] < self.lowest_loss:
-            self.lowest_loss, self.progress_step = metrics[LOSS], step
-        if score < self.score:
-            self.score, self.step, self.scores, self.progress_step = score, step, dict(metrics), step
+        loss = metrics[LOSS]
+        score = metrics.get(CRPS_RATIO, loss)
+        if score < self.lowest_score or loss < self.lowest_loss:
+            self.progress_step = step
+        self.lowest_score, self.lowest_loss = min(self.lowest_score, score), min(self.lowest_loss, loss)
+        as_good = self.lowest_score + self.tolerance
+        if score <= as_good and (self.score > as_good or loss < self.scores[LOSS]):
+            self.score, self.step, self.scores = score, step, dict(metrics)
             self.weights = {name: value.clone() for name, value in module.state_dict().items()}
 
 
@@ -84,7 +98,9 @@ class _Loop:
         self.average = EMAModel(self.module.parameters(), decay=training.ema_decay)
         self.scaler = gradient_scaler(training, self.device)
         self.step = 0
-        self.best = _Best(weights={name: value.clone() for name, value in self.module.state_dict().items()})
+        self.best = Best(
+            weights={name: value.clone() for name, value in self.module.state_dict().items()}, tolerance=training.crps_tolerance
+        )
         self.started = time.monotonic()
         self._parts: dict[str, Any] = {
             "model": self.module,
@@ -108,7 +124,7 @@ class _Loop:
         saved = torch.load(folder / CHECKPOINT_FILE, map_location=self.device, weights_only=True)
         for name, part in self._parts.items():
             part.load_state_dict(saved[name])
-        self.step, self.best = saved["step"], _Best(**saved["best"])
+        self.step, self.best = saved["step"], Best(**saved["best"])
         self.started = time.monotonic() - saved["seconds"]
         return Deal.from_json(saved["deal"])
 
@@ -216,8 +232,8 @@ def _validated(
     return metrics
 
 
-def _score(best: _Best) -> float:
-    return best.score if math.isfinite(best.score) else 1e9  # Ray sorts checkpoints by it, and takes no infinity
+def _score(best: Best) -> float:
+    return best.lowest_score if math.isfinite(best.lowest_score) else 1e9  # Ray sorts checkpoints by it, and takes no infinity
 
 
 def _rate(step: int, training: TrainingConfig) -> float:
