@@ -52,8 +52,8 @@ class DenoiserFit:
 class Best:
     """The weights to keep: of those whose CRPS ratio can't be told from the lowest, the ones of the lowest loss.
 
-    The ratio alone would often keep weights of the first validations, by chance: it is measured on some hundred windows, and calibrated,
-    so it hardly moves while the loss falls. Where no window is scored the loss decides.
+    The ratio alone would often keep weights of the first validations, by chance: it is measured on some hundred windows, and
+    calibrated, so it hardly moves while the loss falls. Where no window is scored the loss decides.
 
     Attributes:
         tolerance: How far above the lowest ratio so far is as good as the lowest.
