@@ -74,3 +74,11 @@ def test_the_traceback_of_a_500_is_in_the_logs_of_both_replicas_and_not_in_the_a
         assert found.startswith("ERROR ")
         assert "Traceback (most recent call last)" in found
         assert "ValueError: not a forecast: mean inf" in found
+
+
+def test_a_refused_request_is_no_error_of_the_replica(url: str, body: dict[str, Any]) -> None:
+    for request_id, wrong in (("some-id-422", {"horizons": [7]}), ("some-id-vision", {"vision": True, "symbol": "GBPUSD"})):
+        asked = {**body, "symbol": "USDJPY", "model_version": "garch", **wrong}
+        answer = httpx.post(f"{url}/v1/forecast", json=asked, headers={"X-Request-ID": request_id}, trust_env=False, timeout=120.0)
+        assert answer.status_code == 422, answer.text
+        assert not logged(DEPLOYMENT, request_id, "").startswith("ERROR ")

@@ -144,12 +144,15 @@ class ForecastRouter:
         assert isinstance(response, DeploymentResponse), "a generator is what only a handle of a stream gives"
         with outages("no forecast"):
             try:
-                return await asyncio.wait_for(response, self._timeout_s)
+                answer = await asyncio.wait_for(response, self._timeout_s)
             except TimeoutError:
                 response.cancel()
                 raise ForecastLate(f"no forecast within {self._timeout_s:g} s") from None
             except BadModelFolder as error:
                 raise ModelUnavailable(str(cause_of(error))) from error
+        if isinstance(answer, BadRequest):  # see LDM4TSInferenceService.forecast
+            raise answer
+        return answer
 
 
 def walk_forecast(request: ForecastRequest) -> LDM4TSPrediction:

@@ -111,13 +111,21 @@ class LDM4TSInferenceService:
         if self._gauges is not None:
             self._gauges.close()
 
-    async def forecast(self, request: ForecastRequest) -> LDM4TSPrediction:
+    async def forecast(self, request: ForecastRequest) -> LDM4TSPrediction | BadRequest:
         """Forecast one window, in one batch with others that wait.
 
+        Returns:
+            The forecast, or why the model can't answer the request: Serve would log what is raised as an error of the replica.
+
         Raises:
-            BadRequest: If the model can't answer it.
             BadModelFolder: If the model can't be loaded.
         """
+        try:
+            return await self._forecast(request)
+        except BadRequest as error:
+            return error
+
+    async def _forecast(self, request: ForecastRequest) -> LDM4TSPrediction:
         forecaster = await self._asked_model()
         check_request(forecaster, request)
         if request.num_samples > self._max_batch_samples:
@@ -137,16 +145,15 @@ class LDM4TSInferenceService:
             model_version=forecaster.model_version, timeframe=forecaster.timeframe.name, horizons=forecaster.horizons_minutes
         )
 
-    async def picture(self, window: CandleSeries) -> dict[str, bytes]:
-        """Return the three channels that the model sees of a window, as PNG by name.
-
-        Raises:
-            BadRequest: If the model sees no pictures.
-        """
+    async def picture(self, window: CandleSeries) -> dict[str, bytes] | BadRequest:
+        """Return the three channels that the model sees of a window, as PNG by name, or that it sees none; see `forecast`."""
         from fxcast.serving.channels import channel_pictures  # torch, as above
 
         forecaster = await self._asked_model()
-        return await self._in_thread(lambda: channel_pictures(forecaster, window))
+        try:
+            return await self._in_thread(lambda: channel_pictures(forecaster, window))
+        except BadRequest as error:
+            return error
 
     async def _asked_model(self) -> Forecaster:
         return await self._load(serve.get_multiplexed_model_id())
