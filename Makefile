@@ -45,6 +45,7 @@ demo: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.forecast
+	$(PYTHON) -m tests.benchmarks.speed_options
 	$(PYTHON) -m tests.benchmarks.service_load
 	$(PYTHON) -m tests.benchmarks.market_data
 	$(PYTHON) -m tests.benchmarks.market_feed
