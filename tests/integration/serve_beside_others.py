@@ -15,7 +15,8 @@ from ray.serve.config import HTTPOptions
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.errors import BadSetup
-from tests.http import wait_until_ready
+from tests.factories import make_series
+from tests.http import body_of, wait_until_ready
 from tests.ports import free_port
 
 
@@ -38,14 +39,9 @@ def main(model_folder: str, metrics_database_url: str) -> None:
         with served(config, args=args, port=free_port(), dashboard_url=dashboard_url, timeout_s=600.0) as url:
             seen["url"] = url
             seen["model"] = wait_until_ready(url)["model_version"]
-            window = {
-                "symbol": "EURUSD",
-                "timeframe": "1h",
-                "candles": [
-                    {"time": 1_500_001_200 + 3600 * hour, "open": 1.1, "high": 1.1, "low": 1.1, "close": 1.1} for hour in range(100)
-                ],
-            }
-            seen["forecast"] = httpx.post(f"{url}/v1/forecast", json=window, trust_env=False, timeout=600.0).status_code
+            seen["forecast"] = httpx.post(
+                f"{url}/v1/forecast", json=body_of(make_series()), trust_env=False, timeout=600.0
+            ).status_code
             handle = serve.run(Stranger.bind(), name="stranger", route_prefix="/stranger")
         seen["left"] = sorted(serve.status().applications)
         seen["stranger"] = handle.remote().result(timeout_s=30.0)
