@@ -190,7 +190,7 @@ class MarketFeedShell:
         except Unavailable as error:  # only a feed that is being stopped gives up
             self._problem, self._end = str(error), FeedState.STOPPED
             log.warning("feed stopped before all was stored", provider=self._settings.provider, problem=self._problem)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is what the status must say
+        except Exception as error:  # noqa: BLE001  # nobody awaits this thread: its status alone can tell the caller of a bug
             # Its class and where it came from: an unforeseen text may hold an address, and addresses may hold a credential.
             self._problem, self._end = type(error).__name__, FeedState.FAILED
             trace = "".join(format_tb(error.__traceback__))

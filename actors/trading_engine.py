@@ -199,7 +199,7 @@ class EngineShell:
                 self._progress.done += 1
                 self._progress.last = closed.closed_at
             self._progress.state = "finished"
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is what the status must say
+        except Exception as error:  # noqa: BLE001  # nobody awaits this thread: its status alone can tell the caller of a bug
             self._progress.problem = f"{type(error).__name__}: {error}"
             self._progress.refused = isinstance(error, Refused)
             self._progress.state = "failed"

@@ -120,7 +120,7 @@ def watch(
                 raise MustStop(f"the feed failed: {status['problem']}; its log on the cluster says where")
             if status["state"] in ENDED:
                 return status
-        time.sleep(poll_s)  # between looks at another process
+        time.sleep(poll_s)  # nothing announces what another process does: it is looked at again
 
 
 def stream(settings: FeedSettings) -> Status:

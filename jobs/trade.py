@@ -124,7 +124,7 @@ def watch(
                 return status
         if time.monotonic() > deadline:
             raise MustStop(_stuck(last, patience_s))
-        time.sleep(poll_s)  # between looks at another process
+        time.sleep(poll_s)  # nothing announces what another process does: it is looked at again
 
 
 def _gone(error: ActorDiedError) -> str:

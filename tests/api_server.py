@@ -121,7 +121,7 @@ def api_server(port: int = 0) -> Generator[ApiServer]:
         try:
             while not runner.started:
                 assert thread.is_alive(), "the server did not start"
-                time.sleep(0.01)  # between looks at another thread
+                time.sleep(0.01)  # uvicorn announces its start by this flag alone
             yield server
         finally:
             runner.should_exit = True

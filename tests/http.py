@@ -29,4 +29,4 @@ def wait_until_ready(url: str) -> dict[str, Any]:
         if answer.status_code == 200:
             return answer.json()
         assert time.monotonic() < deadline, answer.text
-        time.sleep(0.2)  # between looks at another process
+        time.sleep(0.2)  # nothing announces what another process does: it is looked at again

@@ -132,7 +132,7 @@ def restart_s(url: str) -> tuple[float, float]:
         process != killed and f"SERVE_REPLICA::fxcast#{DEPLOYMENT}" in command for process, command in family(os.getpid())
     ):
         assert time.perf_counter() - began < 60.0, "no replica starts"
-        time.sleep(0.05)  # between looks at other processes
+        time.sleep(0.05)  # nothing announces what other processes do: they are looked at again
     started = time.perf_counter()
     wait_until_ready(url)
     return started - began, time.perf_counter() - started

@@ -48,7 +48,7 @@ def _left_by(folder: Path) -> list[str]:
     """Return what still runs of a demo a minute after it ended; its processes inherit the mark from its environment."""
     deadline = time.monotonic() + 60
     while (left := _marked(str(folder))) and time.monotonic() < deadline:
-        time.sleep(0.5)  # between looks at another process
+        time.sleep(0.5)  # nothing announces what another process does: it is looked at again
     return left
 
 
@@ -96,7 +96,7 @@ def test_interrupted_demo_takes_down_what_it_started(tmp_path: Path, sign: str) 
     while not (tmp_path / "demo" / sign).exists():
         assert time.monotonic() < deadline
         assert demo.poll() is None, demo.communicate()[0]
-        time.sleep(0.5)  # between looks at another process
+        time.sleep(0.5)  # nothing announces what another process does: it is looked at again
     assert len(_marked(str(tmp_path / "demo"))) > 5, "the demo and its Ray cluster run"
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to every process of the group
     output, _ = demo.communicate(timeout=300)

@@ -111,4 +111,4 @@ def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.1)  # between looks at other threads and processes
+        time.sleep(0.1)  # nothing announces what other processes do: they are looked at again

@@ -68,7 +68,7 @@ def wait_until(fact: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not fact():
         assert time.monotonic() < deadline
-        time.sleep(0.05)  # between looks at another process
+        time.sleep(0.05)  # nothing announces what another process does: it is looked at again
 
 
 def status_of(feed: ActorHandle[Any]) -> dict[str, Any]:

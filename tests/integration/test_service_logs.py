@@ -82,3 +82,16 @@ def test_a_refused_request_is_no_error_of_the_replica(url: str, body: dict[str, 
         answer = httpx.post(f"{url}/v1/forecast", json=asked, headers={"X-Request-ID": request_id}, trust_env=False, timeout=120.0)
         assert answer.status_code == 422, answer.text
         assert not logged(DEPLOYMENT, request_id, "").startswith("ERROR ")
+
+
+def test_a_window_that_no_model_can_forecast_costs_the_others_nothing(url: str, body: dict[str, Any]) -> None:
+    usual = {**body, "symbol": "GBPUSD", "model_version": "garch"}
+    failing = {**usual, "symbol": "USDJPY"}
+    alone = httpx.post(f"{url}/v1/forecast", json=usual, trust_env=False, timeout=120.0).json()["horizons"]
+    many = {"requests": [usual, failing, usual]}
+    answer = httpx.post(f"{url}/v1/forecasts", json=many, headers={"X-Request-ID": "some-id-many"}, trust_env=False, timeout=120.0)
+    assert answer.status_code == 200, answer.text
+    first, second, third = answer.json()["answers"]
+    assert [each["forecast"]["horizons"] for each in (first, third)] == [alone, alone]
+    assert second["problem"]["status"] == 500
+    assert "ValueError: not a forecast: mean inf" in logged(API, "some-id-many", "request failed")

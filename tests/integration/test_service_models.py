@@ -324,5 +324,5 @@ def reached(condition: Callable[[], bool]) -> bool:
     while time.monotonic() < deadline:
         if condition():
             return True
-        time.sleep(0.2)  # between looks at another process
+        time.sleep(0.2)  # nothing announces what another process does: it is looked at again
     return False

@@ -59,7 +59,7 @@ def _wait_until(fact: object) -> None:
     deadline = time.monotonic() + 600
     while not fact():
         assert time.monotonic() < deadline
-        time.sleep(0.1)  # between looks at another process
+        time.sleep(0.1)  # nothing announces what another process does: it is looked at again
 
 
 def _wait_until_running(account: str, *, other_than: int = 0) -> None:

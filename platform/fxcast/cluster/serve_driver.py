@@ -106,7 +106,7 @@ class _ServeApi:
                     return
                 if status == "DEPLOY_FAILED":
                     raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
-                time.sleep(_POLL_S)  # between polls of another process's state
+                time.sleep(_POLL_S)  # Serve announces no change of state over REST: it is asked again
         raise BadSetup(f"the application {application!r} did not run within {timeout_s:g} s")
 
     def _ask(self, method: str, json: object = None) -> httpx.Response:

@@ -23,7 +23,7 @@ from fxcast.serving import examples
 from fxcast.serving.access import Access
 from fxcast.serving.backend import ApiSetup, Backend
 from fxcast.serving.bearer import require
-from fxcast.serving.middleware import surround
+from fxcast.serving.middleware import logged_bug, surround
 from fxcast.serving.names import API
 from fxcast.serving.outages import outages
 from fxcast.serving.problems import problem_of
@@ -234,3 +234,5 @@ class ForecastApi:
             return AnswerBody(forecast=await self._answered(asked_in(ForecastBody.model_validate(content))))
         except (ValidationError, BadCandles, BadRequest, Unavailable) as error:
             return AnswerBody(problem=problem_of(error))
+        except Exception as error:  # noqa: BLE001  # a bug may raise anything: logged, and the other windows keep their answers
+            return AnswerBody(problem=logged_bug(error, "/v1/forecasts"))

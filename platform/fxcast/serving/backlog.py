@@ -79,7 +79,7 @@ class Backlog(Generic[Item]):
                     self._database = open_database(self._database_url)
                 self._write(self._database, batch)
                 self._forget(batch)
-        except Exception as error:  # noqa: BLE001  # whatever the driver raises: the thread and the forecasts go on
+        except Exception as error:  # noqa: BLE001  # drivers raise kinds of their own: logged and counted, the batch stays for the next try
             with self._lock:
                 self._failures += 1
             counts = self.counts()

@@ -86,9 +86,14 @@ class AnswerBugs:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception as error:  # the outermost handler: logged with its traceback, answered as a 500
+        except Exception as error:  # a bug may raise anything: logged with its traceback, answered as a 500
             if scope["type"] != "http" or started:
                 raise
-            # As text: structlog's own rendering prints the local variables of every frame.
-            log.error("request failed", path=scope["path"], exception="".join(traceback.format_exception(error)))
-            await problem_response(FAILED)(scope, receive, send)
+            await problem_response(logged_bug(error, scope["path"]))(scope, receive, send)
+
+
+def logged_bug(error: Exception, path: str) -> Problem:
+    """Log an error nobody expected with its traceback; return what its caller is told."""
+    # As text: structlog's own rendering prints the local variables of every frame.
+    log.error("request failed", path=path, exception="".join(traceback.format_exception(error)))
+    return FAILED

@@ -85,7 +85,7 @@ class ForecastRouter:
         """
         try:
             prediction, body = await self._answer(asked)
-        except Exception as error:  # raised again: it is only counted here
+        except Exception as error:  # a failure of any kind is counted, and raised again as it is
             self._counts.count(self._version_for(asked), outcome_of(error))
             raise
         if body.fallback_reason is None:

@@ -194,10 +194,12 @@ class LDM4TSInferenceService:
         forecaster = asked[0].forecaster
         try:
             predictions = predict_together(forecaster, [each.request for each in asked])
-        except Exception as error:  # noqa: BLE001  # raised again, to each of those who wait
+        except Exception as error:  # noqa: BLE001  # a model may raise anything, for one window: that one's caller alone is told
+            if len(asked) > 1:
+                return [answer for each in asked for answer in self._forecast_alike([each])]
             if self._metrics is not None and not isinstance(error, Refused):
-                self._metrics.failed(forecaster.model_version, len(asked))
-            return [error] * len(asked)
+                self._metrics.failed(forecaster.model_version)
+            return [error]
         self._meters.computed(forecaster.model_version, [each.inference_time_ms for each in predictions], samples=_samples(asked))
         if self._metrics is not None:
             for prediction in predictions:

@@ -71,7 +71,7 @@ class Snapshot(Generic[Value]):
             try:
                 self._value = self._read_anew()
                 self._read_at = self._clock()
-            except Exception as error:  # noqa: BLE001  # whatever the driver raises: the thread and the requests go on
+            except Exception as error:  # noqa: BLE001  # drivers raise kinds of their own: warned of, what was read last stays
                 self._give_up(error)
                 return
             if self._failures:
