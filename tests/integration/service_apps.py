@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -104,11 +103,3 @@ def processes(name: str) -> list[int]:
     address = ray.get_runtime_context().gcs_address  # of several clusters on a machine it would take the newest
     actors = cast("list[Any]", list_actors(address, filters=[("state", "=", "ALIVE")]))
     return [actor.pid for actor in actors if name in (actor.name or "")]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so; fail after two minutes."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)  # nothing announces what other processes do: they are looked at again

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +34,7 @@ from tests.vendors import oanda
 from tests.vendors.oanda import OandaServer
 from tests.vendors.script import MINUTE, make_script
 from tests.vendors.weekday import open_on_a_weekday
+from tests.waiting import wait_for
 
 MINUTES = Timeframe("1m")
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
@@ -61,14 +61,7 @@ def _no_feed_stays(dashboard_url: str) -> Iterator[None]:
         feed = find_feed(provider)
         if feed is not None:
             ray.kill(feed, no_restart=True)
-        wait_until(lambda provider=provider: find_feed(provider) is None)
-
-
-def wait_until(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not fact():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # nothing announces what another process does: it is looked at again
+        wait_for(lambda provider=provider: find_feed(provider) is None)
 
 
 def status_of(feed: ActorHandle[Any]) -> dict[str, Any]:
@@ -114,7 +107,7 @@ def test_killed_feed_loses_nothing_and_its_subscriber_sees_every_candle_once(sou
     seen: list[FeedCandles] = []
     following = threading.Thread(target=lambda: seen.extend(subscribe(feed, after=BEFORE)), daemon=True)
     following.start()
-    wait_until(lambda: status_of(feed)["stored"] >= BARS // 2)
+    wait_for(lambda: status_of(feed)["stored"] >= BARS // 2)
     killed = status_of(feed)
     assert killed["state"] not in ENDED, "it is killed in the middle"
 
@@ -196,6 +189,6 @@ def test_job_leaves_a_feed_that_it_is_attached_to_and_stops_one_when_told(source
 
     output, errors = (stopping := start_job("--stop")).communicate(timeout=120)
     assert (stopping.returncode, output) == (0, "feed of replay stopped; what it handed out is in the store\n"), errors
-    wait_until(lambda: find_feed("replay") is None)
+    wait_for(lambda: find_feed("replay") is None)
     with pytest.raises(BadSetup, match="no feed of replay runs on the cluster at"):
         attach("replay")

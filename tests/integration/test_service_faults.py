@@ -24,7 +24,8 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.serving.names import DEPLOYMENT
 from fxcast.serving.schemas import PredictionBody
 from tests.http import body_of, wait_until_ready
-from tests.integration.service_apps import deployed, processes, wait_for
+from tests.integration.service_apps import deployed, processes
+from tests.waiting import wait_for
 
 _WINDOWS = 8
 

@@ -13,7 +13,8 @@ from ray import serve
 from fxcast.domain.candle import CandleSeries
 from fxcast.serving.names import API, DEPLOYMENT
 from tests.http import body_of
-from tests.integration.service_apps import deployed, make_registry, save_garch_that_fails_on, session_folder, wait_for
+from tests.integration.service_apps import deployed, make_registry, save_garch_that_fails_on, session_folder
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

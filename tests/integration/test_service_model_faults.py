@@ -20,7 +20,8 @@ from ray import serve
 from fxcast.domain.candle import CandleSeries
 from fxcast.serving.names import API, DEPLOYMENT
 from tests.http import body_of
-from tests.integration.service_apps import deployed, processes, wait_for
+from tests.integration.service_apps import deployed, processes
+from tests.waiting import wait_for
 
 Numbers = dict[tuple[str, str], float]
 

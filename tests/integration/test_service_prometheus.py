@@ -18,7 +18,8 @@ from fxcast.adapters.storage.database import migrate
 from fxcast.domain.candle import CandleSeries
 from fxcast.serving.prometheus import NO_MODEL
 from tests.http import body_of
-from tests.integration.service_apps import deployed, make_registry, save_garch_that_fails_on, wait_for
+from tests.integration.service_apps import deployed, make_registry, save_garch_that_fails_on
+from tests.waiting import wait_for
 
 Numbers = dict[tuple[str, ...], float]
 _UNKNOWN = "no-such-model"
