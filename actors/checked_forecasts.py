@@ -8,13 +8,12 @@ from typing import Protocol
 
 import structlog
 
-from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.errors import BadRequest, BadSetting, ForecastUnavailable
 from fxcast.models.summary import check_forecaster
 from fxcast.serving.schemas import ModelDescription
 from fxcast.trading.config import TradingConfig
-from fxcast.trading.ports import ForecastService
+from fxcast.trading.ports import ForecastAnswer, ForecastQuestion, ForecastService
 
 log = structlog.get_logger(__name__)
 
@@ -51,21 +50,22 @@ class CheckedForecasts:
         except ForecastUnavailable as error:
             log.warning("no forecast service yet", problem=str(error))
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
-    ) -> LDM4TSPrediction:
-        """Ask for a forecast; see `ForecastService.forecast`.
+    def ask(self, questions: Sequence[ForecastQuestion], *, timeout_s: float) -> tuple[ForecastAnswer, ...]:
+        """Ask all questions at once; see `ForecastService.ask`.
 
         Raises:
             BadSetting: If the service has another model than it should, or other horizons.
         """
         if not self._checked:
-            self._check()
-        prediction = self._service.forecast(
-            window, horizons_minutes=horizons_minutes, num_samples=num_samples, seed=seed, timeout_s=timeout_s
-        )
-        self._refuse_other_model(prediction.model_version)  # the service may have been given another one since
-        return prediction
+            try:
+                self._check()
+            except ForecastUnavailable as error:
+                return (error,) * len(questions)
+        answers = self._service.ask(questions, timeout_s=timeout_s)
+        for question, answer in zip(questions, answers, strict=True):
+            if question.model_version is None and isinstance(answer, LDM4TSPrediction):
+                self._refuse_other_model(answer.model_version)  # the service may have been given another one since
+        return answers
 
     def _check(self) -> None:
         try:

@@ -8,116 +8,34 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from traceback import format_exception
-from typing import Any, Self, TypedDict
+from typing import Any
 
-import numpy as np
 import ray
 import structlog
-from pydantic import AwareDatetime, Field
 from ray.actor import ActorHandle
 
-from actors.checked_forecasts import CheckedForecasts
+from actors.engine_parts import EngineParts, open_parts
+from actors.engine_settings import ReplaySetup, Setup
+from actors.engine_status import EngineStatus, decision_status, position_status, told
 from fxcast.adapters.backoff import backoff
-from fxcast.adapters.brokers.paper import PaperBroker
-from fxcast.adapters.clock import ReplayClock
-from fxcast.adapters.feeds.replay import ReplayFeed
-from fxcast.adapters.storage.database import absolute_database_url, open_database, show_url
-from fxcast.adapters.storage.ledger import SqlLedger
-from fxcast.config import Settings
-from fxcast.data.store import CandleStore, absolute_location
-from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
-from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadCandles, BadSetting, BadSetup, ReconciliationFailed, Refused, Unavailable
-from fxcast.serving.client import ServeForecasts
-from fxcast.serving.names import APPLICATION
-from fxcast.signals.regime import fit_regimes
-from fxcast.trading.config import PaperMarketConfig, TradingConfig
-from fxcast.trading.engine import EngineConfig
-from fxcast.trading.runner import Runner
-from fxcast.trading.state import EngineState, KillSwitch, state_from_json
+from fxcast.adapters.clock import SystemClock
+from fxcast.adapters.storage.database import show_url
+from fxcast.errors import AccountTaken, BadSetup, ReconciliationFailed, Refused, Unavailable
+from fxcast.trading.ports import ClosedCandle, DecidedSignal, LedgerBatch, RiskEvent
+from fxcast.trading.state import EngineState, KillSwitch
 
 log = structlog.get_logger(__name__)
 
 NAMESPACE = "fxcast"
 ENDED = frozenset({"finished", "stopped", "failed"})  # states that an engine does not leave
-_REGIME_BARS = 2_000  # candles before the start that the regimes are fitted on, at most
-
-
-def _broker_file(given: dict[str, Any]) -> Path:
-    return Path("runs") / f"paper_broker_{given.get('account', '')}.db"  # one account a file: two engines on one would disagree
-
-
-class EngineSettings(Settings):
-    """What an engine trades and where everything is: candles of the store, against the paper broker."""
-
-    account: str = Field(default="paper", pattern="^[a-z0-9-]+$", description="name of the account; one engine each")
-    symbol: str = Field(default="EURUSD", pattern="^[A-Z]{6}$")
-    timeframe: str = "1h"
-    store: str = Field(default="runs/store", description="root of the candle store")
-    database_url: str = Field(default="sqlite:///runs/fxcast.db", repr=False, description="the ledger")  # may hold a password
-    broker_file: Path = Field(
-        default_factory=_broker_file, description="the paper broker's own books; by default runs/paper_broker_ACCOUNT.db"
-    )
-    trading: TradingConfig = TradingConfig()
-    market: PaperMarketConfig = PaperMarketConfig()
-    application: str = Field(default=APPLICATION, description="Serve application that forecasts")
-
-    def absolute(self) -> Self:
-        """Return the same setup with absolute paths: the engine's process has another working directory.
-
-        Raises:
-            BadSetup: If the database URL can't be read.
-        """
-        model = self.trading.ldm4ts_checkpoint_path
-        return self.model_copy(
-            update={
-                "store": absolute_location(self.store),
-                "database_url": absolute_database_url(self.database_url),
-                "broker_file": self.broker_file.absolute(),
-                "trading": self.trading.model_copy(update={"ldm4ts_checkpoint_path": None if model is None else model.absolute()}),
-            }
-        )
-
-
-class ReplaySetup(EngineSettings):
-    """An engine and the period that it replays."""
-
-    start: AwareDatetime = Field(description="the first candle closes at or after it")
-    stop: AwareDatetime = Field(description="candles that close at or after it are not replayed")
-
-    def candles(self) -> tuple[CandleSeries, int, int]:
-        """Read the symbol's candles; those at positions from the first number up to the second are replayed.
-
-        Raises:
-            BadCandles: If the store holds none of the period.
-            BadSetting: If the store's URI is unknown.
-        """
-        series = CandleStore(self.store).read(self.symbol, Timeframe(self.timeframe))
-        first, end = (int(np.searchsorted(series.close_times, to_datetime64(moment))) for moment in (self.start, self.stop))
-        if first >= end:
-            held = f"the store holds {to_datetime(series.open_times[0]):%Y-%m-%d} to {to_datetime(series.close_times[-1]):%Y-%m-%d}"
-            found = f"none of {self.symbol} {self.timeframe} from {self.start.isoformat()} to {self.stop.isoformat()}"
-            raise BadCandles("candles", found, f"a start and a stop around some; {held}")
-        return series, first, end
-
-
-class EngineStatus(TypedDict):
-    """What the engine says of itself; plain types."""
-
-    pid: int
-    state: str  # starting, running, waiting (for a broker that does not answer), finished, stopped, failed
-    problem: str
-    refused: bool  # it failed because the input is wrong: mending that is all it takes
-    candles_done: int
-    candles_total: int
-    last_candle: str
-    kill_switch: str
-    forecasts_missed: int
+_SHOWN = 20  # decisions and risk events of a status
+_PRUNE_EVERY_S = 3600.0
 
 
 @dataclass
@@ -127,7 +45,12 @@ class _Progress:
     refused: bool = False
     done: int = 0
     total: int = 0
+    describe: str = ""
     last: datetime | None = None
+    lag_s: float | None = None
+    equity: str = ""
+    decisions: deque[DecidedSignal] = field(default_factory=lambda: deque[DecidedSignal](maxlen=_SHOWN))
+    risk_events: deque[RiskEvent] = field(default_factory=lambda: deque[RiskEvent](maxlen=_SHOWN))
 
 
 class EngineShell:
@@ -135,31 +58,39 @@ class EngineShell:
 
     Args:
         setup: What to trade and where everything is.
-        open_broker: Opens the paper broker.
+        open_parts: Puts the runner together.
         pauses: Begins the pauses, in seconds, between two tries of what did not answer.
     """
 
     def __init__(
         self,
-        setup: ReplaySetup,
-        open_broker: Callable[[Path, PaperMarketConfig], PaperBroker] = PaperBroker,
-        pauses: Callable[[], Iterator[float]] = backoff,
+        setup: Setup,
+        open_parts: Callable[[Setup], EngineParts] = open_parts,
+        pauses: Callable[[], Iterator[float]] = lambda: backoff(longest_s=15.0),
     ) -> None:
         self._setup = setup
-        self._open_broker = open_broker
+        self._open_parts = open_parts
         self._pauses = pauses
         self._progress = _Progress()
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
-        self._runner: Runner | None = None
-        self._broker: PaperBroker | None = None
+        self._parts: EngineParts | None = None
+        self._started = False
+        self._renewed_s = time.monotonic()
+        self._pruned_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
+    def settings(self) -> Setup:
+        """Say what the engine trades; holds no credential but, perhaps, a database's password."""
+        return self._setup
+
     def status(self) -> EngineStatus:
-        """Say how far the engine is."""
-        progress, runner = self._progress, self._runner
+        """Say what the engine does, holds and has decided of late."""
+        progress, state = self._progress, self._state()
         return EngineStatus(
+            account=self._setup.account,
+            describe=progress.describe,
             pid=os.getpid(),
             state=progress.state,
             problem=progress.problem,
@@ -167,50 +98,88 @@ class EngineShell:
             candles_done=progress.done,
             candles_total=progress.total,
             last_candle="" if progress.last is None else progress.last.isoformat(),
-            kill_switch=KillSwitch.ACTIVE.value if runner is None else runner.state.kill_switch.value,
-            forecasts_missed=0 if runner is None else runner.state.forecasts_missed,
+            lag_s=progress.lag_s,
+            kill_switch=state.kill_switch.value,
+            forecasts_missed=state.forecasts_missed,
+            equity=progress.equity,
+            positions=[position_status(held, state) for held in state.positions.values()],
+            orders_waiting=list(state.pending),
+            decisions=[decision_status(decided) for decided in list(progress.decisions)],
+            risk_events=told(list(progress.risk_events)),
+            losses_in_row=state.losses_in_row,
+            cool_off_until="" if state.cool_off_until is None else state.cool_off_until.isoformat(),
+            foreign=list(state.foreign),
         )
 
-    def set_kill_switch(self, kill_switch: str) -> None:
-        """Set the kill switch: active, reducing or halted.
+    def set_kill_switch(self, kill_switch: str, by: str = "", reason: str = "") -> None:
+        """Set the kill switch at once: active, reducing or halted.
 
         Raises:
             BadSetup: If the engine has not started.
         """
-        if self._runner is None:
+        if self._parts is None or not self._started:
             problem = f" ({self._progress.problem})" if self._progress.problem else ""
             raise BadSetup(f"the engine is {self._progress.state}{problem} and trades nothing; set the kill switch once it runs")
         with self._lock:
-            self._runner.set_kill_switch(KillSwitch(kill_switch))
+            self._parts.runner.set_kill_switch(KillSwitch(kill_switch), by=by, reason=reason)
+
+    def look(self) -> None:
+        """Look at once after what is open, and for what a person has asked of the kill switch."""
+        if self._parts is not None and self._started:
+            with self._lock:
+                self._note(self._parts.runner.handle(()))
 
     def stop(self) -> None:
         """Stop after the candle in hand; what is open stays open, protected at the broker."""
         self._stopping.set()
+        if self._parts is not None:
+            self._parts.stop_feed()
         self._thread.join()
+
+    def _state(self) -> EngineState:
+        return EngineState() if self._parts is None else self._parts.runner.state
 
     def _run(self) -> None:
         try:
-            runner = self._prepare()
-            if not self._persist(lambda: self._start(runner)):
+            parts = self._opened()
+            if parts is None:
                 return
-            for closed in runner.closed_candles():
-                if not self._persist(lambda closed=closed: runner.handle(closed)):
+            self._parts = parts
+            self._progress.done, self._progress.total = parts.candles_done, parts.candles_total
+            self._progress.describe = parts.describe
+            log.warning("engine opens its account", account=self._setup.account, what=parts.describe)
+            if not self._persist(parts.runner.start):
+                return
+            self._started = True
+            for closed in parts.runner.closed_candles():
+                if not self._persist(lambda closed=closed: self._handle(parts, closed)):
                     return
-                self._progress.done += 1
-                self._progress.last = closed.closed_at
-            self._progress.state = "finished"
+            self._progress.state = "stopped" if self._stopping.is_set() else "finished"
         except Exception as error:  # noqa: BLE001  # nobody awaits this thread: its status alone can tell the caller of a bug
-            self._progress.problem = f"{type(error).__name__}: {error}"
-            self._progress.refused = isinstance(error, Refused)
-            self._progress.state = "failed"
-            # Not log.exception, which may show the variables of each frame: a database's password is among them.
-            log.error("engine failed", problem=self._progress.problem, traceback="".join(format_exception(error)))
+            self._fail(error)
         finally:
-            if self._broker is not None:
-                self._broker.close()
+            self._close()
+
+    def _opened(self) -> EngineParts | None:
+        """Open everything; an account whose lease nobody renews is waited for, for its engine was killed."""
+        held = ""
+        parts: list[EngineParts] = []
+        while not parts:
+            try:
+                if not self._persist(lambda: parts.append(self._open_parts(self._setup))):
+                    return None
+            except AccountTaken as error:
+                if held and str(error) != held:  # its engine lives: it has renewed the lease
+                    raise
+                held = str(error)
+                self._progress.state, self._progress.problem = "waiting", held
+                if self._stopping.wait(1.0):
+                    self._progress.state = "stopped"
+                    return None
+        return parts[0]
 
     def _persist(self, act: Callable[[], object]) -> bool:
-        """Act, and again as long as the broker does not answer; False if the engine was asked to stop before it was done."""
+        """Act, and again as long as something does not answer; False if the engine was asked to stop before it was done."""
         for pause_s in self._pauses():
             if self._stopping.is_set():
                 break
@@ -218,10 +187,13 @@ class EngineShell:
                 with self._lock:
                     act()
             except Unavailable as error:
+                if self._progress.state != "waiting" and self._parts is not None:
+                    self._parts.alerts.send("disconnect", str(error), self._parts.clock.now())
                 self._progress.problem = f"{type(error).__name__}: {error}"
                 self._progress.state = "waiting"
                 log.warning("engine waits", problem=str(error), pause_s=round(pause_s, 1))
                 self._stopping.wait(pause_s)
+                self._keep_lease()
             else:
                 self._progress.problem = ""
                 self._progress.state = "running"
@@ -229,66 +201,71 @@ class EngineShell:
         self._progress.state = "stopped"
         return False
 
-    def _start(self, runner: Runner) -> None:
+    def _handle(self, parts: EngineParts, closed: tuple[ClosedCandle, ...]) -> None:
+        self._keep_lease()
+        self._note(parts.runner.handle(closed))
+        if closed:
+            self._progress.done += len(closed)
+            self._progress.last = closed[0].closed_at
+            self._progress.lag_s = (parts.clock.now() - closed[0].closed_at).total_seconds()
+        self._prune(parts)
+
+    def _note(self, batch: LedgerBatch) -> None:
+        """Remember what the status shows."""
+        self._progress.decisions.extend(batch.signals)
+        self._progress.risk_events.extend(batch.risk_events)
+        if batch.equity is not None:
+            self._progress.equity = str(batch.equity.equity)
+
+    def _keep_lease(self) -> None:
+        """Renew the lease when a third of it has passed. A database that does not answer is told by the next commit."""
+        parts = self._parts
+        if parts is None or time.monotonic() - self._renewed_s < self._setup.lease_ttl_s / 3:
+            return
         try:
-            runner.start()
-        except ReconciliationFailed as error:
-            raise ReconciliationFailed(self._apart(str(error))) from error
-        self._runner = runner
+            parts.lease.renew(SystemClock().now())
+        except Unavailable as error:
+            log.warning("lease not renewed", problem=str(error))
+        else:
+            self._renewed_s = time.monotonic()
+
+    def _prune(self, parts: EngineParts) -> None:
+        """Forget the inputs of decisions that are too old, now and then."""
+        if time.monotonic() - self._pruned_s < _PRUNE_EVERY_S:
+            return
+        self._pruned_s = time.monotonic()
+        pruned = parts.ledger.prune_decisions(parts.clock.now() - timedelta(days=self._setup.decisions_kept_days))
+        if pruned:
+            log.info("decisions pruned", count=pruned)
+
+    def _fail(self, error: Exception) -> None:
+        problem = f"{type(error).__name__}: {error}"
+        if isinstance(error, ReconciliationFailed) and isinstance(self._setup, ReplaySetup):
+            problem = self._apart(str(error))
+        self._progress.problem = problem
+        self._progress.refused = isinstance(error, Refused)
+        self._progress.state = "failed"
+        if self._parts is not None:
+            self._parts.alerts.send("halt", f"the engine has stopped: {problem}", self._parts.clock.now())
+        # Not log.exception, which may show the variables of each frame: a database's password is among them.
+        log.error("engine failed", problem=problem, traceback="".join(format_exception(error)))
 
     def _apart(self, problem: str) -> str:
-        """Say that the ledger and the broker's file tell different stories."""
+        """Say that the ledger and the paper broker's file tell different stories."""
         setup = self._setup
         return (
-            f"the ledger {show_url(setup.database_url)} of account {setup.account!r} and the paper broker's file "
-            f"{setup.broker_file} do not belong together: {problem}; set engine.broker_file to the file that this account was "
+            f"ReconciliationFailed: the ledger {show_url(setup.database_url)} of account {setup.account!r} and the paper broker's "
+            f"file {setup.broker_file} do not belong together: {problem}; set engine.broker_file to the file that this account was "
             "traded with, or begin anew with another engine.account and its own file"
         )
 
-    def _prepare(self) -> Runner:
-        setup = self._setup
-        series, start, stop = setup.candles()
-        ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
-        clock = ReplayClock(setup.start)
-        self._broker = broker = self._open_broker(setup.broker_file, setup.market)
-        saved = _saved_state(ledger)
-        if broker.book.sequence < saved.fill_sequence:  # the runner would wait for fills it believes to have had
-            problem = f"the ledger has taken in {saved.fill_sequence} fills, and the broker made {broker.book.sequence}"
-            raise ReconciliationFailed(self._apart(problem))
-        handled = saved.cursors.get(setup.symbol)
-        if handled is not None:
-            done = int(np.searchsorted(series.close_times, to_datetime64(handled), side="right")) - start
-            if done < 0:
-                raise BadSetting(self._leaves_out(-done, handled))
-            self._progress.done = done
-        forecasts = None
-        if setup.trading.use_ldm4ts:
-            forecasts = CheckedForecasts(ServeForecasts(setup.application), setup.trading, timeframe=setup.timeframe)
-        self._progress.total = stop - start
-        return Runner(
-            EngineConfig(trading=setup.trading),
-            feeds=[ReplayFeed(series, start=setup.start, stop=setup.stop, clock=clock)],
-            broker=broker,
-            ledger=ledger,
-            clock=clock,
-            forecasts=forecasts,
-            observers=[broker],
-            regime_models={setup.symbol: fit_regimes(series.slice(max(0, start - _REGIME_BARS), start))},
-        )
-
-    def _leaves_out(self, candles: int, handled: datetime) -> str:
-        """Say that candles would be skipped between the last one handled and the first one to come."""
-        setup = self._setup
-        return (
-            f"engine.start: found {setup.start.isoformat()}; account {setup.account!r} has traded up to {handled.isoformat()}, and "
-            f"{candles} candles of {setup.symbol} in between would be left out, with what they do to its orders and stops; go on "
-            "with an earlier start, or begin anew with another engine.account"
-        )
-
-
-def _saved_state(ledger: SqlLedger) -> EngineState:
-    saved = ledger.load_state()
-    return EngineState() if saved is None else state_from_json(saved)
+    def _close(self) -> None:
+        if self._parts is None:
+            return
+        try:
+            self._parts.opened.close()
+        except Unavailable as error:
+            log.warning("lease not given back", problem=str(error))
 
 
 # Wrapped, not decorated: so the class keeps its type.
@@ -300,7 +277,7 @@ def actor_name(account: str) -> str:
     return f"engine-{account}"
 
 
-def start_engine(setup: ReplaySetup) -> ActorHandle[Any]:
+def start_engine(setup: Setup) -> ActorHandle[Any]:
     """Start an account's engine on the connected cluster.
 
     Raises:
@@ -308,7 +285,8 @@ def start_engine(setup: ReplaySetup) -> ActorHandle[Any]:
     """
     if find_engine(setup.account) is not None:
         raise BadSetup(
-            f"an engine for account {setup.account!r} runs already; attach to it with --attach, or stop it first with --stop"
+            f"an engine for account {setup.account!r} runs already; attach to it, or stop it first with "
+            f"python -m jobs.control --account {setup.account} --stop"
         )
     options = {
         "name": actor_name(setup.account),

@@ -14,7 +14,7 @@ import httpx
 from pydantic import Field
 from rich.console import Console
 
-from actors.trading_engine import ReplaySetup
+from actors.engine_settings import ReplaySetup
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.predictions import resolve_outcomes
 from fxcast.adapters.storage.registry import RegisteredModel
@@ -87,7 +87,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
     _, _, test = train_job.periods(series, config)
     setup = ReplaySetup(
         account="demo",
-        symbol=_SYMBOL,
+        symbols=(_SYMBOL,),
         timeframe=_TIMEFRAME,
         store=store,
         database_url=database_url,

@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from actors.trading_engine import EngineStatus, ReplaySetup
+from actors.engine_settings import ReplaySetup
+from actors.engine_status import EngineStatus
 from fxcast.adapters.storage.database import Database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.predictions import ResolvedForecast, inference_times_ms, resolved_forecasts
@@ -29,7 +30,7 @@ from fxcast.evaluation.pictures import channels, equity_curve, forecast_fan
 from fxcast.evaluation.scores import MIN_FORECASTS, HorizonScores, score_horizon
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.folder import from_pretrained
-from fxcast.trading.runner import forecast_seed
+from fxcast.trading.forecasting import forecast_seed
 from fxcast.vision.encoder import TimeSeriesVisionEncoder
 
 
@@ -82,7 +83,7 @@ def write_report(result: DemoResult, console: Console) -> dict[str, Any]:
 def score_by_horizon(result: DemoResult, forecasts: tuple[ResolvedForecast, ...]) -> dict[int, HorizonScores]:
     """Score the forecasts whose outcome is known, against the random walk with EWMA width at the same moments."""
     walk = RandomWalk(timeframe=result.series.timeframe, horizons_minutes=result.setup.trading.ldm4ts_horizons)
-    pip = float(default_instrument(result.setup.symbol).pip)
+    pip = float(default_instrument(result.setup.symbols[0]).pip)
     step_bars = result.setup.trading.forecast_interval_bars
     scores: dict[int, HorizonScores] = {}
     for position, minutes in enumerate(walk.horizons_minutes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.trading_engine import ReplaySetup
+from actors.engine_settings import ReplaySetup
 from fxcast.adapters.storage.database import migrate
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime

@@ -12,6 +12,7 @@ from fxcast.domain.candle import Candle, CandleSeries, to_datetime, to_datetime6
 from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction, summarize
 from fxcast.domain.order import OrderIntent, OrderPurpose, Side
 from fxcast.domain.timeframe import Timeframe
+from fxcast.trading.ports import ForecastQuestion
 
 # Tuesday, 12:00 UTC: London and New York are about to overlap, the weekend is far.
 NOON = datetime(2017, 3, 7, 12, tzinfo=UTC)
@@ -100,6 +101,14 @@ def random_walk_prediction(
         inference_time_ms=1.0,
         num_samples=num_samples,
         model_version="random walk",
+    )
+
+
+def make_question(
+    window: CandleSeries, *, horizons_minutes: tuple[int, ...] = (240,), num_samples: int = 2, seed: int = 0
+) -> ForecastQuestion:
+    return ForecastQuestion(
+        source="ldm4ts_forecast", window=window, horizons_minutes=horizons_minutes, num_samples=num_samples, seed=seed
     )
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so; fail after two minutes."""
-    deadline = time.monotonic() + 120
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
+    """Wait until something is so; fail if it is not in time."""
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)  # nothing announces what other processes do: they are looked at again

@@ -10,6 +10,7 @@ FxcastError
 │   ├── Unauthorized         a caller of our API without a valid token (`field`, `found`, `allowed`)
 │   ├── Forbidden            a caller whose token is valid, but not for this (`field`, `found`, `allowed`)
 │   ├── BadSetup             the surroundings: an occupied port, an outdated database, an engine that already runs
+│   │   └── AccountTaken     another engine holds the account
 │   ├── NotFound             something that is not there (`field`, `found`, `allowed`)
 │   └── Conflict             nothing is wrong with what was asked, but things are not as it needs them
 ├── Unavailable              try again later: a service or a broker did not answer
@@ -23,7 +24,8 @@ FxcastError
 │   └── OutcomeUnknown       a broker call that may or may not have been executed: ask, never assume
 ├── UnexpectedAnswer         not what the API answers (`status`): it has a bug, or something else is at its address
 └── MustStop                 going on would risk money
-    └── ReconciliationFailed the ledger and the broker disagree
+    ├── ReconciliationFailed the ledger and the broker disagree
+    └── LeaseLost            another engine has taken the account over
 """
 
 from __future__ import annotations
@@ -97,6 +99,10 @@ class Forbidden(_FieldRefused):
 
 class BadSetup(Refused):
     """The surroundings are not as they must be; the message says what to do."""
+
+
+class AccountTaken(BadSetup):
+    """Another engine holds the lease of the account; the message says which, and until when."""
 
 
 class NotFound(_FieldRefused):
@@ -205,3 +211,7 @@ class MustStop(FxcastError):
 
 class ReconciliationFailed(MustStop):
     """The ledger and the broker disagree in a way that can't be resolved by itself."""
+
+
+class LeaseLost(MustStop):
+    """Another engine has taken the account over; this one may send and save nothing more."""

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.trading_engine import EngineStatus, ReplaySetup, start_engine
+from actors.engine_settings import ReplaySetup
+from actors.engine_status import EngineStatus
+from actors.trading_engine import start_engine
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.errors import BadSetup
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
-from jobs.trade import follow, replay
+from jobs.engine_calls import follow
+from jobs.trade import replay
 
 _FIRST, _CANDLES = 2400, 400
 _KILL_AT = (37, 158, 311)  # between forecasts, and not at their interval
@@ -68,7 +71,7 @@ def test_killed_engine_ends_in_the_same_orders_fills_and_equity(service_url: str
     assert killed.positions() == calm.positions()
     assert killed.signals() == calm.signals()
     brokers = [PaperBroker(path, setup.market) for path in (setup.broker_file, disturbed_setup.broker_file)]
-    assert brokers[0].fills_since(0) == brokers[1].fills_since(0) == calm.fills()
+    assert brokers[0].transactions_since(0) == brokers[1].transactions_since(0) == calm.fills()
     assert brokers[0].account() == brokers[1].account()
 
 
@@ -106,7 +109,7 @@ def test_second_engine_of_an_account_is_refused(service_url: str, setup: ReplayS
     assert service_url
     engine = start_engine(setup)
     try:
-        with pytest.raises(BadSetup, match="runs already; attach to it with --attach, or stop it first with --stop"):
+        with pytest.raises(BadSetup, match="runs already; attach to it, or stop it first with python -m jobs.control"):
             start_engine(setup)
     finally:
         ray.kill(engine, no_restart=True)

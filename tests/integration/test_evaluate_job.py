@@ -23,7 +23,7 @@ from fxcast.domain.forecaster import WindowBatch
 from fxcast.domain.timeframe import Timeframe
 from fxcast.evaluation.rolling import rolling_ends
 from fxcast.models.baselines.random_walk import RandomWalk
-from fxcast.trading.runner import forecast_seed
+from fxcast.trading.forecasting import forecast_seed
 from jobs.evaluate import EvaluateJob, evaluate, plan_evaluation
 from tests.factories import make_series
 

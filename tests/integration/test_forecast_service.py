@@ -14,12 +14,14 @@ from actors.checked_forecasts import CheckedForecasts
 from fxcast.cluster.local import REPOSITORY, require_free_port
 from fxcast.cluster.serve_driver import served
 from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadModelFolder, BadSetting, BadSetup
 from fxcast.models.folder import from_pretrained
 from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
 from fxcast.trading.config import TradingConfig
+from tests.factories import make_question
 from tests.http import body_of, wait_until_ready
 from tests.ports import free_port
 
@@ -60,10 +62,12 @@ def test_same_seed_gives_the_same_answer_over_http_through_the_handle_and_in_pro
 ) -> None:
     first, second = (client.post("/v1/forecast", json=body).json()["horizons"] for _ in range(2))
     other = client.post("/v1/forecast", json=body | {"seed": 6}).json()["horizons"]
-    through_handle = ServeForecasts().forecast(window, horizons_minutes=(240, 3840), num_samples=10, seed=5, timeout_s=60)
+    question = make_question(window, horizons_minutes=(240, 3840), num_samples=10, seed=5)
+    (through_handle,) = ServeForecasts().ask([question], timeout_s=60)
     here = predict(from_pretrained(model_folder), window, horizons_minutes=(240, 3840), num_samples=10, seed=5)
     assert first == second
     assert first != other
+    assert isinstance(through_handle, LDM4TSPrediction)
     assert through_handle.to_dict()["horizons"] == first
     for minutes, horizon in here.to_dict()["horizons"].items():
         # Another number of threads adds floats in another order.

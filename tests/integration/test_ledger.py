@@ -1,14 +1,14 @@
-"""The ledger on a real SQLite file."""
+"""The ledger on real databases."""
 
 from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Generator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, select, text
@@ -17,29 +17,43 @@ from sqlalchemy.orm import Session
 
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.ledger_rows import ChangeRecord
 from fxcast.adapters.storage.tables import PredictionRow
-from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction
-from fxcast.domain.order import Fill, FillReason, OrderIntent, OrderPurpose, OrderStatus, Side
-from fxcast.domain.portfolio import EquityPoint, Position
-from fxcast.domain.signal import Direction, FusedSignal, QualityScore, Regime, Signal, SignalSource, Verdict
-from fxcast.domain.timeframe import Timeframe
+from fxcast.domain.order import ChangeAnswer, OrderPurpose, OrderStatus
 from fxcast.errors import ReconciliationFailed
-from fxcast.trading.ports import DecidedSignal, Ledger, LedgerBatch, PositionRecord
+from fxcast.trading.ports import Ledger, LedgerBatch
+from tests.databases import DATABASES, new_database
+from tests.ledger_factories import (
+    NOON,
+    RECORDED,
+    change,
+    closed,
+    contents,
+    decided,
+    decision,
+    equity,
+    fill,
+    financing,
+    full_batch,
+    intent,
+    opened,
+    position,
+    risk_event,
+)
 
-NOON = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
-PRICE = Decimal("1.084650000000000000001")  # no float holds this
 
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'fx.db'}"
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    url = new_database(request.param, tmp_path)
     migrate(url)
     return url
 
 
 @pytest.fixture
-def database(url: str) -> Engine:
-    return open_database(url)
+def database(url: str) -> Generator[Engine]:
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -47,142 +61,16 @@ def ledger(database: Engine) -> SqlLedger:
     return SqlLedger(database, "demo")
 
 
-def decided(at: datetime = NOON) -> DecidedSignal:
-    member = Signal(
-        source=SignalSource.LDM4TS_FORECAST,
-        symbol="EURUSD",
-        made_at=at,
-        horizon_minutes=240,
-        direction=Direction.BULL,
-        strength=0.61,
-        price=1.0846,
-        stop=1.0801,
-        target=1.0899,
-    )
-    trend = replace(member, source=SignalSource.TREND, direction=Direction.NEUTRAL, strength=0.1)
-    quality = QualityScore(
-        consistency=0.1,
-        confirmation=0.2,
-        strength=0.3,
-        timing=0.4,
-        risk_reward=0.5,
-        regime_alignment=0.6,
-        weighted_mean=0.35,
-        uncertainty_penalty=0.2,
-        total=0.28,
-    )
-    fused = FusedSignal(
-        symbol="EURUSD",
-        made_at=at,
-        horizon_minutes=240,
-        direction=Direction.BULL,
-        strength=0.55,
-        price=1.0846,
-        stop=1.0801,
-        target=1.0899,
-        uncertainty_pct=0.12,
-        regime=Regime.TRENDING,
-        quality=quality,
-        members=(member, trend),
-    )
-    return DecidedSignal(
-        signal=fused, verdict=Verdict.ACCEPTED, reason="within limits", base_units=Decimal(20_000), units=Decimal(15000)
-    )
-
-
-def intent(client_order_id: str = "EURUSD-open", at: datetime = NOON) -> OrderIntent:
-    return OrderIntent(
-        client_order_id=client_order_id,
-        signal_id="EURUSD-20240304T1200",
-        symbol="EURUSD",
-        side=Side.BUY,
-        units=Decimal(15000),
-        purpose=OrderPurpose.OPEN,
-        stop=Decimal("1.08010"),
-        target=None,
-        created_at=at,
-    )
-
-
-def fill(sequence: int = 1, *, price: Decimal = PRICE) -> Fill:
-    return Fill(
-        sequence=sequence,
-        client_order_id="EURUSD-open",
-        symbol="EURUSD",
-        side=Side.BUY,
-        units=Decimal(15000),
-        price=price,
-        reason=FillReason.MARKET,
-        profit=Decimal("0.00"),
-        filled_at=NOON,
-    )
-
-
-def position() -> Position:
-    return Position(
-        client_order_id="EURUSD-open",
-        symbol="EURUSD",
-        side=Side.BUY,
-        units=Decimal(15000),
-        entry_price=PRICE,
-        stop=Decimal("1.08010"),
-        target=Decimal("1.08990"),
-        opened_at=NOON,
-    )
-
-
-def opened() -> PositionRecord:
-    return PositionRecord(position=position(), closed_at=None, exit_price=None, profit=None)
-
-
-def closed() -> PositionRecord:
-    return PositionRecord(
-        position=position(), closed_at=NOON + timedelta(hours=4), exit_price=Decimal("1.08990"), profit=Decimal("78.75")
-    )
-
-
-def forecast() -> LDM4TSPrediction:
-    horizon = HorizonForecast(mean=1.0899, std=0.0013, q05=1.0801, q50=1.0898, q95=1.0990, samples=(1.08, 1.1))
-    return LDM4TSPrediction(
-        symbol="EURUSD",
-        timeframe=Timeframe("1h"),
-        made_at=NOON,
-        price=1.0846,
-        horizons={240: horizon, 960: horizon},
-        inference_time_ms=124.0,
-        num_samples=50,
-        model_version="tiny-1",
-    )
-
-
-def equity(at: datetime = NOON) -> EquityPoint:
-    return EquityPoint(at=at, balance=Decimal("10000.10"), open_profit=Decimal("-3.20"))
-
-
-def full_batch() -> LedgerBatch:
-    return LedgerBatch(
-        prediction=forecast(),
-        signals=(decided(),),
-        intents=(intent(),),
-        fills=(fill(),),
-        positions=(opened(),),
-        equity=equity(),
-    )
-
-
-def contents(engine: Engine) -> dict[str, list[Any]]:
-    """Every row of every table that an engine writes."""
-    tables = ("engine_states", "ldm4ts_predictions", "signals", "orders", "fills", "positions", "equity")
-    with engine.connect() as connection:
-        return {table: list(connection.execute(text(f"SELECT * FROM {table}")).all()) for table in tables}  # noqa: S608 (names above)
-
-
 def test_a_ledger_that_was_never_written_is_empty(ledger: SqlLedger) -> None:
     port: Ledger = ledger
 
     assert port.load_state() is None
     assert port.orders() == port.unresolved_orders() == ()
+    assert port.kill_switch_request() is None
     assert ledger.signals() == ledger.fills() == ledger.equity_curve() == ledger.open_positions() == ()
+    assert ledger.financings() == ledger.changes() == ledger.risk_events() == ledger.decisions() == ()
+    assert ledger.decision("EURUSD", NOON) is None
+    assert ledger.settings("c0ffee") is None
 
 
 def test_everything_of_a_batch_comes_back_as_it_was_after_opening_the_file_again(ledger: SqlLedger, url: str) -> None:
@@ -194,7 +82,11 @@ def test_everything_of_a_batch_comes_back_as_it_was_after_opening_the_file_again
     assert again.signals() == (decided(),)
     assert [order.intent for order in again.orders()] == [intent()]
     assert [order.status for order in again.orders()] == [OrderStatus.INTENT]
+    assert again.changes() == (ChangeRecord(change=change(), answer=None),)
     assert again.fills() == (fill(),)
+    assert again.financings() == (financing(),)
+    assert again.risk_events() == (risk_event(),)
+    assert again.decisions() == (decision(),)
     assert again.positions() == (opened(),)
     assert again.open_positions() == (position(),)
     assert again.equity_curve() == (equity(),)
@@ -278,7 +170,7 @@ def test_an_open_position_takes_its_new_stop(ledger: SqlLedger) -> None:
     assert ledger.open_positions() == (moved,)
 
 
-@pytest.mark.parametrize("table", ["ldm4ts_predictions", "signals", "orders", "fills", "positions", "equity"])
+@pytest.mark.parametrize("table", RECORDED)
 def test_a_failure_at_any_table_leaves_the_state_before(ledger: SqlLedger, database: Engine, table: str) -> None:
     ledger.commit('{"n": 0}', LedgerBatch())
     before = contents(database)
@@ -309,7 +201,7 @@ def test_another_fill_under_a_recorded_sequence_stops_the_engine(ledger: SqlLedg
     ledger.commit('{"n": 1}', full_batch())
 
     with pytest.raises(ReconciliationFailed, match="fill 1 of engine demo is already recorded with another price") as raised:
-        ledger.commit('{"n": 2}', LedgerBatch(fills=(fill(2), fill(1, price=Decimal("1.09")))))
+        ledger.commit('{"n": 2}', LedgerBatch(transactions=(fill(3), fill(1, price=Decimal("1.09")))))
 
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)  # noqa: S301 (our own exception)
     assert ledger.load_state() == '{"n": 1}'
@@ -361,7 +253,7 @@ def test_engines_do_not_see_each_other(ledger: SqlLedger, database: Engine) -> N
 def test_an_order_of_an_engine_without_state_cannot_exist(ledger: SqlLedger, database: Engine) -> None:
     ledger.commit("{}", full_batch())
 
-    with pytest.raises(IntegrityError, match="FOREIGN KEY"), database.begin() as connection:
+    with pytest.raises(IntegrityError, match=r"(?i)FOREIGN KEY"), database.begin() as connection:
         connection.execute(text("UPDATE orders SET engine_id = 'nobody'"))
 
 
@@ -372,7 +264,7 @@ def test_engines_that_write_at_the_same_time_wait_for_each_other(url: str) -> No
         ledger = SqlLedger(open_database(url), name)
         try:
             for hour in range(25):
-                ledger.commit(f"{hour}", LedgerBatch(fills=(fill(hour),), equity=equity(NOON + timedelta(hours=hour))))
+                ledger.commit(f"{hour}", LedgerBatch(transactions=(fill(hour),), equity=equity(NOON + timedelta(hours=hour))))
         except Exception as error:  # noqa: BLE001 (a thread's failure must reach the test)
             failures.append(error)
 
@@ -384,3 +276,101 @@ def test_engines_that_write_at_the_same_time_wait_for_each_other(url: str) -> No
 
     assert failures == []
     assert all(len(SqlLedger(open_database(url), f"engine-{number}").equity_curve()) == 25 for number in range(4))
+
+
+def test_interest_under_the_sequence_of_a_fill_stops_the_engine(ledger: SqlLedger) -> None:
+    ledger.commit('{"n": 1}', full_batch())
+
+    with pytest.raises(ReconciliationFailed, match="transaction 1 of engine demo is a fill, and interest as well"):
+        ledger.commit('{"n": 2}', LedgerBatch(transactions=(financing(1),)))
+    with pytest.raises(ReconciliationFailed, match="interest 2 of engine demo is already recorded with another amount"):
+        ledger.commit('{"n": 2}', LedgerBatch(transactions=(financing(2, amount=Decimal(7)),)))
+
+    assert ledger.load_state() == '{"n": 1}'
+    assert ledger.financings() == (financing(),)
+
+
+def test_a_fill_and_interest_may_be_of_a_broker_that_counts_beyond_32_bits(ledger: SqlLedger) -> None:
+    ledger.commit("{}", LedgerBatch(transactions=(fill(2**40), financing(2**40 + 1))))
+
+    assert [ledger.fills()[0].sequence, ledger.financings()[0].sequence] == [2**40, 2**40 + 1]
+
+
+def test_why_a_position_is_closed_stays_apart_from_what_the_broker_said(ledger: SqlLedger) -> None:
+    closing = replace(intent("EURUSD-close"), purpose=OrderPurpose.CLOSE, stop=None, reason="the horizon has passed")
+    ledger.commit("{}", LedgerBatch(intents=(closing,)))
+
+    ledger.mark_order("EURUSD-close", OrderStatus.REJECTED, reason="market closed")
+
+    (order,) = ledger.orders()
+    assert (order.intent.reason, order.reason) == ("the horizon has passed", "market closed")
+
+
+def test_a_change_keeps_its_answer_when_its_batch_comes_again(ledger: SqlLedger) -> None:
+    ledger.commit("{}", LedgerBatch(changes=(change(1), change(2, NOON + timedelta(hours=1)))))
+    refusal = ChangeAnswer(accepted=False, reason="too close to the price")
+
+    ledger.mark_change("EURUSD-open-p1", refusal)
+    ledger.commit("{}", LedgerBatch(changes=(change(1),)))
+
+    assert [record.answer for record in ledger.changes()] == [refusal, None]
+
+
+def test_of_two_answers_to_a_change_the_last_counts(ledger: SqlLedger) -> None:
+    ledger.commit("{}", LedgerBatch(changes=(change(),)))
+
+    ledger.mark_change("EURUSD-open-p1", ChangeAnswer(accepted=False, reason="too close to the price"))
+    ledger.mark_change("EURUSD-open-p1", ChangeAnswer(accepted=True))
+
+    assert ledger.changes()[0].answer == ChangeAnswer(accepted=True)
+
+
+def test_answering_a_change_that_does_not_exist_is_an_error(ledger: SqlLedger) -> None:
+    with pytest.raises(LookupError, match="engine demo has no change nothing"):
+        ledger.mark_change("nothing", ChangeAnswer(accepted=True))
+
+
+def test_the_newest_signals_come_newest_first(ledger: SqlLedger) -> None:
+    made = [decided(NOON + timedelta(hours=hour)) for hour in range(5)]
+    ledger.commit("{}", LedgerBatch(signals=tuple(made)))
+
+    assert ledger.last_signals(2) == (made[4], made[3])
+
+
+def test_decisions_are_found_by_symbol_and_moment_and_limited_to_the_newest(ledger: SqlLedger) -> None:
+    later = NOON + timedelta(minutes=1)
+    made = (decision(), decision("GBPUSD"), decision(at=later), decision("GBPUSD", later))
+    ledger.commit("{}", LedgerBatch(decisions=made))
+
+    assert ledger.decisions() == made
+    assert ledger.decisions(limit=3) == made[1:]
+    assert ledger.decisions("GBPUSD") == (made[1], made[3])
+    assert ledger.decisions("GBPUSD", limit=1) == (made[3],)
+    assert ledger.decision("EURUSD", later) == made[2]
+
+
+def test_old_decisions_are_removed_and_newer_and_other_engines_ones_stay(ledger: SqlLedger, database: Engine) -> None:
+    other, later = SqlLedger(database, "other"), NOON + timedelta(days=1)
+    for each in (ledger, other):
+        each.commit("{}", LedgerBatch(decisions=(decision(), decision("GBPUSD"), decision(at=later))))
+
+    assert ledger.prune_decisions(later) == 2
+
+    assert ledger.decisions() == (decision(at=later),)
+    assert len(other.decisions()) == 3
+    assert ledger.prune_decisions(later) == 0
+
+
+def test_a_decision_takes_less_room_than_its_json(ledger: SqlLedger, database: Engine) -> None:
+    ledger.commit("{}", LedgerBatch(decisions=(replace(decision(), inputs='{"price": 1.0846}' * 600),)))
+
+    with database.connect() as connection:
+        assert connection.scalar(text("SELECT length(inputs) FROM decisions")) < 1000
+    assert ledger.decisions()[0].inputs == '{"price": 1.0846}' * 600
+
+
+def test_settings_are_kept_once_and_need_no_engine_that_ever_ran(ledger: SqlLedger) -> None:
+    ledger.keep_settings("c0ffee", '{"min_quality": 0.45}')
+    ledger.keep_settings("c0ffee", '{"min_quality": 0.45}')
+
+    assert ledger.settings("c0ffee") == '{"min_quality": 0.45}'

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from fxcast.adapters.storage.database import (
@@ -23,8 +27,13 @@ from fxcast.adapters.storage.database import (
     revision_of,
     show_url,
 )
+from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.tables import SCHEMA_REVISION, Base
+from fxcast.domain.order import Financing, ProtectionChange
+from fxcast.domain.signal import SignalKind
 from fxcast.errors import BadSetup
+from fxcast.trading.ports import DecisionRecord, LedgerBatch, RiskEvent, RiskEventKind
+from tests.databases import DATABASES, new_database
 
 
 @pytest.fixture
@@ -43,10 +52,16 @@ def pragma(engine: Engine, name: str) -> object:
         return connection.execute(text(f"PRAGMA {name}")).scalar_one()
 
 
-def test_the_migrated_schema_is_the_one_of_the_models(database: Engine) -> None:
-    with database.connect() as connection:
+@pytest.mark.parametrize("kind", DATABASES)
+def test_the_migrated_schema_is_the_one_of_the_models(kind: str, tmp_path: Path) -> None:
+    url = new_database(kind, tmp_path)
+    migrate(url)
+    engine = open_database(url)
+
+    with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
 
+    engine.dispose()
     assert differences == []
 
 
@@ -85,6 +100,97 @@ def test_the_three_ldm4ts_tables_have_exactly_seven_indexes(database: Engine) ->
         "ix_ldm4ts_model_metadata_created_at",
         "ix_ldm4ts_inference_metrics_version",
     }
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_what_an_engine_recorded_before_0004_survives_the_upgrade_and_the_way_back(kind: str, tmp_path: Path) -> None:
+    url = new_database(kind, tmp_path)
+    if kind == "sqlite":
+        make_engine(url).connect().close()
+    command.upgrade(alembic_config(url), "0003")
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        record_at_0003(connection)
+
+    migrate(url)
+
+    check_what_was_recorded(SqlLedger(engine, "demo"))
+    add_what_0004_can_hold(SqlLedger(engine, "demo"))
+
+    command.downgrade(alembic_config(url), "0003")
+
+    assert revision_of(url) == "0003"
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT signal_id FROM signals ORDER BY 1")).scalars().all() == ["calm", "wild"]
+        assert connection.execute(text("SELECT sequence FROM fills ORDER BY 1")).scalars().all() == [1, 2]
+        assert connection.execute(text("SELECT reason FROM orders")).scalars().all() == ["at market"]
+
+    migrate(url)
+
+    check_what_was_recorded(SqlLedger(engine, "demo"))
+    engine.dispose()
+
+
+def record_at_0003(connection: Connection) -> None:
+    """Write rows as the schema was then; values in the order of its columns."""
+    at = "2024-03-04 12:00:00.000000"
+    prices = "240, 'bull', 0.55, 1.0846, 1.0801, 1.0899, 0.12"
+    quality = "0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.35, 0.2, 0.28"
+    verdict = "'accepted', 'within limits', '20000', '15000'"
+    opinion = {"symbol": "EURUSD", "made_at": "2024-03-04T12:00:00+00:00", "horizon_minutes": 240, "direction": "bull"}
+    opinion |= {"strength": 0.5, "price": 1.0846, "stop": 1.0801, "target": 1.0899}
+    members = [{"source": source, **opinion} for source in ("sssd_forecast", "mean_reversion")]
+    signals = f"INSERT INTO signals VALUES ('demo', :id, 'EURUSD', '{at}', {prices}, :regime, {quality}, :members, {verdict})"  # noqa: S608 (constants)
+    order = f"'EURUSD', 'buy', '15000', 'open', '1.08010', NULL, '{at}', 0, 'filled', 'b-7', 'at market'"
+    connection.execute(text(f"INSERT INTO engine_states VALUES ('demo', '{{}}', '{at}')"))  # noqa: S608 (constants)
+    connection.execute(
+        text(signals),
+        [
+            {"id": "calm", "regime": "ranging", "members": "[]"},
+            {"id": "wild", "regime": "volatile", "members": json.dumps(members)},
+        ],
+    )
+    connection.execute(text(f"INSERT INTO orders VALUES ('demo', 'EURUSD-open', 'wild', {order})"))  # noqa: S608 (constants)
+    fill = f"1, 'EURUSD-open', 'EURUSD', 'buy', '15000', '1.08465', 'market', '0.00', '{at}'"
+    connection.execute(text(f"INSERT INTO fills VALUES ('demo', {fill})"))  # noqa: S608 (constants)
+
+
+def check_what_was_recorded(ledger: SqlLedger) -> None:
+    calm, wild = ledger.signals()
+    assert [member.kind for member in wild.signal.members] == [SignalKind.FORECAST, SignalKind.MEAN_REVERSION]
+    # What the scorer weighed with then, by regime.
+    assert calm.signal.quality.weights == (0.15, 0.1, 0.15, 0.15, 0.25, 0.2)
+    assert wild.signal.quality.weights == (0.25, 0.15, 0.1, 0.25, 0.15, 0.1)
+    assert wild.arithmetic == ()
+    (order,) = ledger.orders()
+    assert (order.intent.reason, order.reason) == ("", "at market")
+    assert ledger.fills()[0].commission == 0
+    assert str(ledger.fills()[0].price) == "1.08465"
+
+
+def add_what_0004_can_hold(ledger: SqlLedger) -> None:
+    noon = datetime(2024, 3, 4, 12, tzinfo=UTC)
+    batch = LedgerBatch(
+        changes=(
+            ProtectionChange(
+                change_id="EURUSD-open-p1",
+                client_order_id="EURUSD-open",
+                symbol="EURUSD",
+                stop=Decimal("1.082"),
+                target=None,
+                reason="trailing stop",
+                created_at=noon,
+            ),
+        ),
+        transactions=(
+            replace(ledger.fills()[0], sequence=2, commission=Decimal("0.5")),
+            Financing(sequence=3, client_order_id="EURUSD-open", symbol="EURUSD", amount=Decimal(-1), booked_at=noon),
+        ),
+        risk_events=(RiskEvent(kind=RiskEventKind.HALT, at=noon, symbol="", detail="drawdown"),),
+        decisions=(DecisionRecord(symbol="EURUSD", at=noon, settings_hash="c0ffee", inputs="{}", commands="[]"),),
+    )
+    ledger.commit("{}", batch)
+    ledger.keep_settings("c0ffee", "{}")
 
 
 def test_migrating_again_changes_nothing(database: Engine, url: str) -> None:

@@ -15,6 +15,7 @@ from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.registry import active_model, registered_model
 from fxcast.cluster.train_sssd import SSSDOutcome, SSSDPlan, train_sssd
 from fxcast.domain.candle import CandleSeries
+from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import predict
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting
 from fxcast.models.baselines.folder import check_opponent
@@ -24,6 +25,7 @@ from fxcast.serving.client import ServeForecasts
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob, plan_training
 from jobs.train_opponent import Kind, TrainOpponentJob, main, train_opponent
+from tests.factories import make_question
 from tests.http import body_of
 from tests.integration.training_run import Killer, make_sssd_job
 
@@ -88,13 +90,13 @@ def test_an_opponent_is_served_by_the_same_api_under_its_own_name(
             ready = client.get("/readyz").json()
             answer = client.post("/v1/forecast", json=body)
             refused = client.post("/v1/forecast", json=body | {"horizons": [7]})
-        through_handle = ServeForecasts("opponent").forecast(
-            window, horizons_minutes=(240, 960, 3840), num_samples=40, seed=5, timeout_s=60
-        )
+        question = make_question(window, horizons_minutes=(240, 960, 3840), num_samples=40, seed=5)
+        (through_handle,) = ServeForecasts("opponent").ask([question], timeout_s=60)
     finally:
         serve.delete("opponent")
     assert ready == {"model_version": "garch-of-2017", "timeframe": "1h", "horizons": [240, 960, 3840]}
     assert answer.status_code == 200, answer.text
+    assert isinstance(through_handle, LDM4TSPrediction)
     here = predict(load_forecaster(folder), window, horizons_minutes=(240, 960, 3840), num_samples=40, seed=5)
     assert answer.json()["model_version"] == "garch-of-2017"
     assert answer.json()["horizons"] == json.loads(json.dumps(here.to_dict()["horizons"]))

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from fxcast.adapters.storage.database import migrate, open_database, writing
 from fxcast.adapters.storage.predictions import (
-    insert_prediction,
+    insert_predictions,
     record_inference_minute,
     resolve_outcomes,
     resolved_forecasts,
@@ -77,8 +77,7 @@ def resolve(engine: Engine, candles: CandleSeries) -> int:
 
 def save_predictions(engine: Engine, predictions: list[LDM4TSPrediction]) -> None:
     with writing(engine).begin() as connection:
-        for each in predictions:
-            insert_prediction(connection, each)
+        insert_predictions(connection, predictions)
 
 
 def rows(engine: Engine) -> list[PredictionRow]:

@@ -39,7 +39,7 @@ class World:
         broker = counter.watched(self.broker)
         Runner(
             EngineConfig(trading=TRADING),
-            feeds=[SeriesFeed(SERIES, clock)],
+            feed=SeriesFeed(SERIES, clock=clock),
             broker=broker,
             ledger=counter.watched(self.ledger),
             clock=clock,

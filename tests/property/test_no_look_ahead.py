@@ -28,7 +28,7 @@ from fxcast.models.path import ewma_volatility
 from fxcast.models.width import path_widths
 from fxcast.models.width_features import width_features
 from fxcast.signals.regime import FEATURE_BARS, fit_regimes
-from fxcast.trading.runner import forecast_seed
+from fxcast.trading.forecasting import forecast_seed
 from fxcast.training.charts import WindowArrays, windows_of
 from fxcast.training.latents import to_latents
 from fxcast.vision.encoder import TimeSeriesVisionEncoder, scale_closes

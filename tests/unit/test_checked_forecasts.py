@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from actors.checked_forecasts import CheckedForecasts
-from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.errors import BadRequest, BadSetting, ForecastUnavailable
 from fxcast.models.folder import save_pretrained
 from fxcast.serving.schemas import ModelDescription
 from fxcast.trading.config import TradingConfig
-from tests.factories import make_prediction, make_series
+from fxcast.trading.ports import ForecastAnswer, ForecastQuestion
+from tests.factories import make_prediction, make_question, make_series
 from tests.model_factories import make_pipeline
 
 
@@ -35,12 +35,10 @@ class MovingService:
             raise BadRequest("timeframe", timeframe, "1h")
         return ModelDescription(model_version=self.version, timeframe="1h", horizons=self.horizons)
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
-    ) -> LDM4TSPrediction:
-        del window, horizons_minutes, num_samples, seed, timeout_s
+    def ask(self, questions: Sequence[ForecastQuestion], *, timeout_s: float) -> tuple[ForecastAnswer, ...]:
+        del timeout_s
         self._answer()
-        return replace(make_prediction({240: (1.1, 0.001)}), model_version=self.version)
+        return (replace(make_prediction({240: (1.1, 0.001)}), model_version=self.version),) * len(questions)
 
     def _answer(self) -> None:
         if self.away:
@@ -48,7 +46,10 @@ class MovingService:
 
 
 def ask(forecasts: CheckedForecasts) -> LDM4TSPrediction:
-    return forecasts.forecast(make_series(), horizons_minutes=(240,), num_samples=2, seed=0, timeout_s=1.0)
+    (answer,) = forecasts.ask([make_question(make_series())], timeout_s=1.0)
+    if isinstance(answer, ForecastUnavailable):
+        raise answer
+    return answer
 
 
 @pytest.mark.parametrize("absence", [ForecastUnavailable("away"), KeyError("Deployment does not exist")])

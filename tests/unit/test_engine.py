@@ -12,15 +12,12 @@ import pytest
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.order import BrokerOrder, Fill, FillReason, OrderIntent, OrderPurpose, OrderStatus, Side
-from fxcast.domain.portfolio import Account
 from fxcast.domain.signal import SignalSource, Verdict
 from fxcast.errors import ReconciliationFailed
 from fxcast.trading.config import TradingConfig
 from fxcast.trading.engine import EngineConfig, step, wants_forecast
 from fxcast.trading.events import (
-    CandleClosed,
     Command,
-    FillReceived,
     KillSwitchSet,
     OrderUpdated,
     PlaceOrder,
@@ -28,12 +25,13 @@ from fxcast.trading.events import (
     RecordPosition,
     RecordPrediction,
     RecordSignal,
+    TransactionReceived,
 )
 from fxcast.trading.ports import DecidedSignal
 from fxcast.trading.state import EngineState, KillSwitch, state_from_json
-from tests.factories import HOUR, make_prediction, make_series
+from tests.engine_events import ACCOUNT, candle
+from tests.factories import HOUR, NOON, make_prediction, make_series
 
-ACCOUNT = Account(currency="USD", balance=Decimal(100_000), open_profit=Decimal(0))
 # 100 flat candles that end on Monday 2017-03-06 at 12:00 UTC: the technical sources have no opinion.
 START = datetime(2017, 3, 6, 12, tzinfo=UTC) - 100 * HOUR
 
@@ -58,18 +56,6 @@ def forecast_for(window: CandleSeries, *, std: float = 0.0020, move: float = 0.0
     )
 
 
-def candle(
-    window: CandleSeries, prediction: LDM4TSPrediction | None = None, *, spread_pips: float = 1.0, account: Account = ACCOUNT
-) -> CandleClosed:
-    return CandleClosed(
-        window=window,
-        prediction=prediction,
-        forecast_missed=prediction is None,
-        account=account,
-        spread_pips=spread_pips,
-    )
-
-
 def decided(commands: tuple[Command, ...]) -> DecidedSignal:
     (found,) = [command.decided for command in commands if isinstance(command, RecordSignal)]
     return found
@@ -77,6 +63,10 @@ def decided(commands: tuple[Command, ...]) -> DecidedSignal:
 
 def placed(commands: tuple[Command, ...]) -> list[OrderIntent]:
     return [command.intent for command in commands if isinstance(command, PlaceOrder)]
+
+
+def thrown(kill_switch: KillSwitch) -> KillSwitchSet:
+    return KillSwitchSet(kill_switch=kill_switch, by="a person", reason="a test", at=NOON)
 
 
 def opened() -> tuple[EngineState, OrderIntent]:
@@ -95,7 +85,7 @@ def opened() -> tuple[EngineState, OrderIntent]:
         profit=Decimal(0),
         filled_at=intent.created_at,
     )
-    state, _ = step(state, FillReceived(fill=fill), config())
+    state, _ = step(state, TransactionReceived(transaction=fill), config())
     return state, intent
 
 
@@ -176,7 +166,7 @@ def test_stale_forecast_opens_no_position() -> None:
         state, commands = step(state, candle(rising(bars)), config())
         assert "forecast is" not in decided(commands).reason
         state = replace(state, pending={})
-    assert state.forecasts["EURUSD"].age_bars == 8
+    assert state.forecasts["EURUSD"]["ldm4ts_forecast"].age_bars == 8
     _, commands = step(state, candle(rising(9)), config())
     assert decided(commands).reason == "the forecast is 9 candles old, more than 8"
 
@@ -207,7 +197,7 @@ def test_entry_fill_opens_the_position_with_its_stop() -> None:
     held = state.positions["EURUSD"]
     assert (held.position.entry_price, held.position.stop, held.position.units) == (Decimal("1.10011"), intent.stop, intent.units)
     assert state.pending == {}
-    assert state.fill_sequence == 1
+    assert state.transaction_sequence == 1
 
 
 def test_position_is_closed_when_its_horizon_has_passed() -> None:
@@ -228,7 +218,7 @@ def test_rejected_close_is_tried_again_under_the_next_number() -> None:
     for bars in range(1, 5):
         state, _ = step(state, candle(flat(bars)), config())
     rejected = BrokerOrder(client_order_id="EURUSD-20170306T1200-close", broker_order_id="7", status=OrderStatus.REJECTED)
-    state, _ = step(state, OrderUpdated(order=rejected), config())
+    state, _ = step(state, OrderUpdated(order=rejected, at=NOON), config())
     _, commands = step(state, candle(flat(5)), config())
     assert [intent.client_order_id for intent in placed(commands)] == ["EURUSD-20170306T1200-close-2"]
 
@@ -236,7 +226,7 @@ def test_rejected_close_is_tried_again_under_the_next_number() -> None:
 @pytest.mark.parametrize(("switch", "closes"), [(KillSwitch.REDUCING, True), (KillSwitch.HALTED, False)])
 def test_reducing_still_closes_and_halted_sends_nothing(switch: KillSwitch, closes: bool) -> None:
     state, _ = opened()
-    state, _ = step(state, KillSwitchSet(kill_switch=switch), config())
+    state, _ = step(state, thrown(switch), config())
     orders: list[OrderIntent] = []
     for bars in range(1, 5):
         window = flat(bars)
@@ -246,7 +236,7 @@ def test_reducing_still_closes_and_halted_sends_nothing(switch: KillSwitch, clos
 
 
 def test_kill_switch_opens_nothing() -> None:
-    state, _ = step(EngineState(), KillSwitchSet(kill_switch=KillSwitch.REDUCING), config())
+    state, _ = step(EngineState(), thrown(KillSwitch.REDUCING), config())
     window = flat()
     _, commands = step(state, candle(window, forecast_for(window)), config())
     assert decided(commands).reason == "the kill switch is reducing"
@@ -254,25 +244,25 @@ def test_kill_switch_opens_nothing() -> None:
 
 def test_stop_fill_closes_the_position_with_its_profit() -> None:
     state, intent = opened()
-    state, commands = step(state, FillReceived(fill=closing_fill(intent)), config())
+    state, commands = step(state, TransactionReceived(transaction=closing_fill(intent)), config())
     (record,) = [command.record for command in commands if isinstance(command, RecordPosition)]
     assert (record.exit_price, record.profit) == (Decimal("1.09600"), Decimal("-123.45"))
     assert state.positions == {}
 
 
 @pytest.mark.parametrize(
-    "changes", [{"client_order_id": "somebody else's"}, {"units": Decimal(1000)}, {"side": Side.BUY}, {"symbol": "GBPUSD"}]
+    "changes", [{"client_order_id": "somebody else's"}, {"units": Decimal(999_000)}, {"side": Side.BUY}, {"symbol": "GBPUSD"}]
 )
 def test_fill_that_is_not_ours_stops_the_engine(changes: dict[str, Any]) -> None:
     state, intent = opened()
     with pytest.raises(ReconciliationFailed, match="fill 2"):
-        step(state, FillReceived(fill=closing_fill(intent, **changes)), config())
+        step(state, TransactionReceived(transaction=closing_fill(intent, **changes)), config())
 
 
 def test_candle_and_fill_handled_before_change_nothing() -> None:
     state, intent = opened()
     assert step(state, candle(flat(), forecast_for(flat())), config()) == (state, ())
-    assert step(state, FillReceived(fill=closing_fill(intent, sequence=1)), config()) == (state, ())
+    assert step(state, TransactionReceived(transaction=closing_fill(intent, sequence=1)), config()) == (state, ())
 
 
 def test_rejected_entry_leaves_the_state() -> None:
@@ -280,9 +270,9 @@ def test_rejected_entry_leaves_the_state() -> None:
     state, commands = step(EngineState(), candle(window, forecast_for(window)), config())
     (intent,) = placed(commands)
     rejected = BrokerOrder(client_order_id=intent.client_order_id, broker_order_id="1", status=OrderStatus.REJECTED)
-    assert step(state, OrderUpdated(order=rejected), config())[0].pending == {}
+    assert step(state, OrderUpdated(order=rejected, at=NOON), config())[0].pending == {}
     accepted = replace(rejected, status=OrderStatus.ACCEPTED)
-    assert step(state, OrderUpdated(order=accepted), config())[0] == state
+    assert step(state, OrderUpdated(order=accepted, at=NOON), config())[0] == state
 
 
 def test_day_and_peak_follow_equity_and_the_day_turns_at_17_new_york() -> None:
@@ -300,9 +290,9 @@ def test_step_is_deterministic_and_never_changes_what_it_is_given() -> None:
     window = flat(1)
     events = [
         candle(window, forecast_for(window)),
-        FillReceived(fill=closing_fill(intent)),
-        KillSwitchSet(kill_switch=KillSwitch.HALTED),
-        OrderUpdated(order=BrokerOrder(client_order_id="x", broker_order_id="1", status=OrderStatus.CANCELLED)),
+        TransactionReceived(transaction=closing_fill(intent)),
+        thrown(KillSwitch.HALTED),
+        OrderUpdated(order=BrokerOrder(client_order_id="x", broker_order_id="1", status=OrderStatus.CANCELLED), at=NOON),
     ]
     before = state.to_json()
     for event in events:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.trading_engine import ENDED, EngineShell, EngineStatus
+from actors.engine_parts import EngineParts, open_parts
+from actors.engine_settings import EngineSettings, Setup
+from actors.engine_status import EngineStatus
+from actors.trading_engine import ENDED, EngineShell
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
@@ -20,7 +23,6 @@ from fxcast.domain.candle import to_datetime
 from fxcast.domain.portfolio import Account
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetup, Unavailable
-from fxcast.trading.config import PaperMarketConfig
 from tests.engine_factories import make_setup
 
 
@@ -44,13 +46,13 @@ class UnsteadyBroker(PaperBroker):
         return super().account()
 
 
-def opening(silent_calls: Sequence[int]) -> Callable[[Path, PaperMarketConfig], PaperBroker]:
-    def open_broker(path: Path, config: PaperMarketConfig) -> PaperBroker:
-        broker = UnsteadyBroker(path, config)
+def opening(silent_calls: Sequence[int]) -> Callable[[Setup], EngineParts]:
+    def open_broker(setup: EngineSettings) -> PaperBroker:
+        broker = UnsteadyBroker(setup.broker_file, setup.market)
         broker.silent_calls = frozenset(silent_calls)
         return broker
 
-    return open_broker
+    return lambda setup: open_parts(setup, open_broker)
 
 
 @dataclass

@@ -1,56 +1,16 @@
-"""Every fill rule of the paper market on an example worked out by hand.
-
-The market of these tests has ask candles, a spread of 1.0 pip (0.00010) and a slippage of 0.2 pips (0.00002): a candle that
-opens at 1.10000 offers 1.09990 to a seller and asks 1.10000 of a buyer.
-"""
+"""Every fill rule of the paper market on an example worked out by hand; the market is the one of tests/paper_market.py."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 
 import pytest
 
-from fxcast.domain.order import Fill, FillReason, OrderIntent, OrderPurpose, OrderStatus, Side
-from fxcast.trading.config import CandleSide, PaperMarketConfig
-from fxcast.trading.fill_simulation import Book, account, book_from_json, observe, open_book, open_orders, order, place
+from fxcast.domain.order import FillReason, OrderIntent, OrderStatus, Side
+from fxcast.trading.config import CandleSide
+from fxcast.trading.fill_simulation import account, book_from_json, observe, open_orders, order, place
 from tests.factories import HOUR, NOON, make_candle, make_intent
-
-CONFIG = PaperMarketConfig(
-    starting_balance=Decimal(10_000),
-    spread_pips=Decimal("1.0"),
-    slippage_pips=Decimal("0.2"),
-    candle_side=CandleSide.ASK,
-)
-FLAT = (1.10000, 1.10000, 1.10000, 1.10000)
-
-
-def d(text: str) -> Decimal:
-    return Decimal(text)
-
-
-def see(
-    book: Book, open_: float, high: float, low: float, close: float, *, at: datetime = NOON, symbol: str = "EURUSD"
-) -> tuple[Book, tuple[Fill, ...]]:
-    """Let the book observe a one-hour candle that opens at `at`."""
-    return observe(book, symbol, make_candle(open_, high, low, close, open_time=at), at + HOUR)
-
-
-def quoted(config: PaperMarketConfig = CONFIG) -> Book:
-    """A book that has seen one flat candle at 1.10000, closed at noon."""
-    return see(open_book(config), *FLAT, at=NOON - HOUR)[0]
-
-
-def filled(book: Book, intent: OrderIntent, candle: tuple[float, float, float, float] = FLAT) -> tuple[Book, tuple[Fill, ...]]:
-    """Place at noon and observe the candle that opens then."""
-    book, answer = place(book, intent)
-    assert answer.status is OrderStatus.ACCEPTED, answer.reason
-    return see(book, *candle)
-
-
-def close_intent(side: Side, *, at: datetime) -> OrderIntent:
-    return make_intent(side=side, purpose=OrderPurpose.CLOSE, client_order_id="EURUSD-1-close", created_at=at)
+from tests.paper_market import FLAT, close_intent, configured, d, filled, quoted, see
 
 
 def test_buy_fills_at_the_ask_of_the_next_open_plus_slippage() -> None:
@@ -68,7 +28,7 @@ def test_sell_fills_at_the_bid_of_the_next_open_minus_slippage() -> None:
 @pytest.mark.parametrize(("side", "buy", "sell"), [(CandleSide.BID, "1.10012", "1.09998"), (CandleSide.MID, "1.10007", "1.09993")])
 def test_the_side_of_the_candles_decides_what_a_price_means(side: CandleSide, buy: str, sell: str) -> None:
     # bid candles: ask 1.10010, bid 1.10000; mid candles: ask 1.10005, bid 1.09995; then 0.00002 of slippage
-    config = CONFIG.model_copy(update={"candle_side": side})
+    config = configured(candle_side=side)
     assert filled(quoted(config), make_intent())[1][0].price == d(buy)
     assert filled(quoted(config), make_intent(side=Side.SELL, stop="1.105", target="1.09"))[1][0].price == d(sell)
 
@@ -188,12 +148,6 @@ def test_close_without_a_position_is_rejected() -> None:
     assert (answer.status, answer.reason) == (OrderStatus.REJECTED, "there is no position in EURUSD to close")
 
 
-def test_close_of_another_size_is_rejected() -> None:
-    book, _ = filled(quoted(), make_intent())
-    _, answer = place(book, replace(close_intent(Side.SELL, at=NOON + HOUR), units=d("5000")))
-    assert answer.reason == "5000 units are not the position's 10000"
-
-
 @pytest.mark.parametrize(
     ("intent", "reason"),
     [
@@ -202,7 +156,8 @@ def test_close_of_another_size_is_rejected() -> None:
         # 300,000 × 1.1 / 30 = 11,000 dollars of margin
         (make_intent(units=300_000), "insufficient margin: 11000.00 needed, equity 10000.00"),
         (make_intent(symbol="GBPUSD"), "there is no price of GBPUSD yet"),
-        (make_intent(symbol="EURGBP"), "the account's USD is neither currency of EURGBP"),
+        (make_intent(symbol="EURGBP"), "there is no price of EURGBP yet"),
+        (make_intent(units=10_001_000), "10001000 units are above 10000000, the most of one order"),
     ],
 )
 def test_order_is_rejected_with_a_reason(intent: OrderIntent, reason: str) -> None:
@@ -251,7 +206,7 @@ def test_open_profit_is_marked_at_the_side_that_would_close() -> None:
 
 
 def test_account_in_the_base_currency_converts_profit_at_the_exit() -> None:
-    book = quoted(CONFIG.model_copy(update={"account_currency": "EUR"}))
+    book = quoted(configured(account_currency="EUR"))
     book, _ = filled(book, make_intent(target="1.11000"))
     _, (fill,) = see(book, 1.10000, 1.11010, 1.10000, 1.10500, at=NOON + HOUR)
     assert fill.profit == d("89.9099")  # 99.8 dollars / 1.11

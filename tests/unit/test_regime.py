@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from fxcast.domain.candle import CandleSeries
+from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.signal import Regime
 from fxcast.errors import BadCandles
-from fxcast.signals.regime import RegimeModel, fit_regimes, regime_features, regime_model_from_dict, unknown_regime
+from fxcast.signals.regime import (
+    RegimeModel,
+    RegimeState,
+    fit_regimes,
+    regime_features,
+    regime_model_from_dict,
+    regime_state_from_dict,
+    unknown_regime,
+)
 from tests.factories import make_series
 
 
@@ -81,3 +90,85 @@ def test_without_a_model_every_regime_is_as_likely_as_the_next() -> None:
 
 def test_flat_prices_give_finite_features() -> None:
     assert np.isfinite(regime_features(make_series([1.1] * 20))).all()
+
+
+def followed(state: RegimeState, series: CandleSeries, first: int, last: int, *, bars: int = 100) -> list[RegimeState]:
+    """Take in the candles from one position to another, each as the last of a window."""
+    states: list[RegimeState] = []
+    for position in range(first, last + 1):
+        state = state.advanced(series.slice(max(0, position + 1 - bars), position + 1))
+        states.append(state)
+    return states
+
+
+def test_step_by_step_the_filter_is_the_whole_path_from_where_it_began(model: RegimeModel) -> None:
+    series = three_regimes()
+    states = followed(RegimeState(model=model), series, 99, 500)
+    # It began on candles 0 to 99 and has forgotten none of them since, though it saw no more than 100 at a time.
+    path = model.filtered_path(series.slice(0, 501))[99 - 12 :]
+    np.testing.assert_allclose([state.probabilities for state in states], path, rtol=1e-9, atol=1e-12)
+    assert {state.view().regime for state in states} == set(Regime)
+
+
+def test_what_lies_before_the_window_is_remembered_and_fades(model: RegimeModel) -> None:
+    series = three_regimes()
+
+    def forgotten_by_starting_anew(bars: int) -> float:
+        """How far the probabilities of the climb's first candles depend on what lies before windows of some candles."""
+        remembering = followed(RegimeState(model=model), series, 99, 200, bars=bars)[-40:]
+        anew = [model.filtered_path(series.slice(position + 1 - bars, position + 1))[-1] for position in range(161, 201)]
+        return float(np.abs(np.array([state.probabilities for state in remembering]) - anew).max())
+
+    assert forgotten_by_starting_anew(13) > 1e-3
+    assert forgotten_by_starting_anew(100) < 1e-6
+
+
+def test_after_a_gap_in_what_was_seen_the_filter_starts_anew(model: RegimeModel) -> None:
+    series = three_regimes()
+    # Windows of 14 candles, as the storm comes: two looks at the market, so that what was before still counts.
+    before = RegimeState(model=model).advanced(series.slice(288, 302))
+    following, later = series.slice(289, 303), series.slice(290, 304)
+    assert before.advanced(following).probabilities != RegimeState(model=model).advanced(following).probabilities
+    assert before.advanced(later).probabilities == RegimeState(model=model).advanced(later).probabilities
+
+
+def test_a_weekend_is_no_gap_in_what_was_seen(model: RegimeModel) -> None:
+    series = three_regimes().slice(0, 101)
+    times = series.open_times.copy()
+    times[100:] += np.timedelta64(48 * 3600, "s")
+    weekend = CandleSeries(symbol="EURUSD", timeframe=series.timeframe, open_times=times, values=series.values)
+    before = RegimeState(model=model).advanced(weekend.slice(0, 100))
+    expected = RegimeState(model=model).advanced(series.slice(0, 100)).advanced(series.slice(1, 101)).probabilities
+    assert before.advanced(weekend.slice(1, 101)).probabilities == expected
+
+
+def test_the_same_candle_again_changes_nothing(model: RegimeModel) -> None:
+    window = three_regimes().slice(0, 100)
+    state = RegimeState(model=model).advanced(window)
+    assert state.advanced(window) is state
+
+
+def test_candles_are_counted_from_the_fit_on_and_another_model_starts_anew(model: RegimeModel) -> None:
+    series = three_regimes()
+    unfitted = followed(RegimeState(), series, 99, 101)[-1]
+    assert (unfitted.candles_since_fit, unfitted.view()) == (3, unknown_regime())
+    fitted_at = to_datetime(series.close_times[101])
+    fitted = unfitted.refitted(model, fitted_at)
+    assert (fitted.candles_since_fit, fitted.fitted_at, fitted.view()) == (0, fitted_at, unknown_regime())
+    window = series.slice(3, 103)
+    after = fitted.advanced(window)
+    assert (after.candles_since_fit, after.as_of) == (1, fitted_at + timedelta(hours=1))
+    assert after.view() == model.filtered(window)
+
+
+def test_a_window_too_short_to_begin_on_is_refused(model: RegimeModel) -> None:
+    with pytest.raises(BadCandles, match="more than 12"):
+        RegimeState(model=model).advanced(three_regimes().slice(0, 12))
+
+
+def test_a_state_survives_json_exactly_and_goes_on_alike(model: RegimeModel) -> None:
+    series = three_regimes()
+    for state in (RegimeState(), RegimeState(model=model), followed(RegimeState(model=model), series, 99, 140)[-1]):
+        again = regime_state_from_dict(json.loads(json.dumps(state.to_dict())))
+        assert again == state
+        assert again.advanced(series.slice(42, 142)) == state.advanced(series.slice(42, 142))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
 
 import pytest
 
@@ -17,7 +16,9 @@ from fxcast.domain.signal import Verdict
 from fxcast.errors import BadSetup, OutcomeUnknown, ReconciliationFailed
 from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.engine import EngineConfig
-from fxcast.trading.runner import Runner, forecast_seed
+from fxcast.trading.forecasting import forecast_seed
+from fxcast.trading.ports import RiskEventKind
+from fxcast.trading.runner import Runner
 from fxcast.trading.state import KillSwitch, state_from_json
 from tests.factories import make_prediction, make_series, random_walk_prediction
 from tests.fakes import MemoryBroker, MemoryLedger, ScriptedForecasts, SeriesFeed, SettableClock
@@ -47,7 +48,7 @@ class Desk:
     def runner(self, trading: TradingConfig = TRADING) -> Runner:
         return Runner(
             EngineConfig(trading=trading),
-            feeds=[SeriesFeed(self.series, self.clock)],
+            feed=SeriesFeed(self.series, clock=self.clock),
             broker=self.broker,
             ledger=self.ledger,
             clock=self.clock,
@@ -184,7 +185,7 @@ def lose_first_order(desk: Desk) -> list[str]:
 def test_order_that_never_arrived_is_dropped_once_its_candle_is_over() -> None:
     desk = Desk()
     arrived = lose_first_order(desk)
-    desk.runner().run(max_candles=3)
+    desk.runner().run(max_moments=3)
     first = desk.ledger.orders()[0]
     assert (first.status, first.reason) == (OrderStatus.CANCELLED, "it never reached the broker and is no longer valid")
     assert first.intent.client_order_id not in arrived
@@ -194,7 +195,7 @@ def test_order_that_never_arrived_is_dropped_once_its_candle_is_over() -> None:
 def test_restart_within_its_candle_sends_the_lost_order_again() -> None:
     desk = Desk()
     arrived = lose_first_order(desk)
-    desk.runner().run(max_candles=1)
+    desk.runner().run(max_moments=1)
     assert arrived == []
     desk.clock.time += timedelta(minutes=30)
     desk.runner().start()
@@ -205,7 +206,7 @@ def test_restart_within_its_candle_sends_the_lost_order_again() -> None:
 def test_restart_after_its_candle_drops_the_lost_order() -> None:
     desk = Desk()
     arrived = lose_first_order(desk)
-    desk.runner().run(max_candles=1)
+    desk.runner().run(max_moments=1)
     desk.clock.time += timedelta(hours=5)
     runner = desk.runner()
     runner.start()
@@ -217,7 +218,7 @@ def test_halted_engine_sends_nothing_on_restart() -> None:
     desk = Desk()
     arrived = lose_first_order(desk)
     runner = desk.runner()
-    runner.run(max_candles=1)
+    runner.run(max_moments=1)
     runner.set_kill_switch(KillSwitch.HALTED)
     restarted = desk.runner()
     restarted.start()
@@ -245,30 +246,46 @@ def test_position_that_only_the_broker_knows_stops_the_start() -> None:
         desk.runner().start()
 
 
-def test_position_whose_stop_is_gone_at_the_broker_stops_the_start() -> None:
+def test_position_whose_stop_is_looser_at_the_broker_gets_its_own_again() -> None:
     desk = Desk()
-    run_until_position(desk)
-    position = replace(desk.broker.book.positions["EURUSD"], stop=Decimal(1))
-    desk.broker.book = replace(desk.broker.book, positions={"EURUSD": position})
-    with pytest.raises(ReconciliationFailed, match="position EURUSD-"):
-        desk.runner().start()
+    runner = run_until_position(desk)
+    right = desk.broker.book.positions["EURUSD"]
+    looser = replace(right, stop=right.stop - right.side.sign * Decimal("0.01"))
+    desk.broker.book = replace(desk.broker.book, positions={"EURUSD": looser})
+    desk.runner().start()
+    assert desk.broker.book.positions["EURUSD"] == right
+    assert runner.state.positions["EURUSD"].position.stop == right.stop
+    assert [event.kind for event in desk.ledger.risk_events.values()] == [RiskEventKind.STOP_MISSING]
 
 
 def test_order_that_only_the_broker_knows_stops_the_start() -> None:
     desk = Desk()
-    desk.runner().run(max_candles=1)
+    desk.runner().run(max_moments=1)
     assert desk.ledger.state is not None
     desk.ledger.state = replace(state_from_json(desk.ledger.state), pending={}).to_json()
     with pytest.raises(ReconciliationFailed, match="open orders"):
         desk.runner().start()
 
 
-def test_engine_without_a_ledger_refuses_a_broker_with_a_history() -> None:
+def test_engine_without_a_ledger_refuses_a_broker_that_holds_its_positions() -> None:
+    desk = Desk()
+    run_until_position(desk)
+    desk.ledger = MemoryLedger()
+    with pytest.raises(ReconciliationFailed, match="the ledger has none, the broker"):
+        desk.runner().start()
+
+
+def test_new_engine_begins_after_what_happened_in_its_account_before() -> None:
     desk = Desk()
     desk.runner().run()
+    before = desk.broker.book.sequence
+    assert before > 0
+    desk.broker.book = replace(desk.broker.book, positions={}, working={})
     desk.ledger = MemoryLedger()
-    with pytest.raises(ReconciliationFailed):
-        desk.runner().start()
+    runner = desk.runner()
+    runner.start()
+    assert runner.state.transaction_sequence == before
+    assert desk.ledger.fills == {}
 
 
 def test_account_in_a_third_currency_is_refused_at_the_start() -> None:
@@ -294,15 +311,15 @@ def test_engine_with_two_symbols_takes_their_candles_in_order_of_time() -> None:
     sterling = make_series(bars=120, symbol="GBPUSD", price=1.3, seed=5, start=datetime(2017, 3, 2, tzinfo=UTC))
     runner = Runner(
         EngineConfig(trading=TRADING),
-        feeds=[SeriesFeed(SERIES.slice(0, 120), clock), SeriesFeed(sterling, clock)],
+        feed=SeriesFeed(SERIES.slice(0, 120), sterling, clock=clock),
         broker=broker,
         ledger=ledger,
         clock=clock,
         forecasts=ScriptedForecasts(lambda window, seed: random_walk_prediction(window, seed, horizons_minutes=(240, 960))),
         observers=[broker],
     )
-    order = [(closed.closed_at, closed.window.symbol) for closed in runner.closed_candles()]
-    assert all(earlier < later for earlier, later in pairwise(order))
-    assert runner.run() == 42
+    order = [tuple(each.window.symbol for each in closed) for closed in runner.closed_candles()]
+    assert order == [("EURUSD", "GBPUSD")] * 21
+    assert runner.run() == 21
     last: datetime = to_datetime(sterling.close_times[-1])
     assert runner.state.cursors == {"EURUSD": last, "GBPUSD": last}

@@ -25,7 +25,7 @@ from fxcast.errors import BadRequest, ForecastUnavailable
 from fxcast.serving.client import ServeForecasts
 from fxcast.serving.middleware import surround
 from fxcast.serving.outages import outages
-from tests.factories import make_series
+from tests.factories import make_question, make_series
 
 
 def raised_in_replica(cause: Exception) -> Exception:
@@ -95,7 +95,10 @@ def forecasts_that_fail(error: Exception) -> ServeForecasts:
 
 
 def ask(forecasts: ServeForecasts) -> object:
-    return forecasts.forecast(make_series(), horizons_minutes=(240,), num_samples=1, seed=0, timeout_s=1.0)
+    (answer,) = forecasts.ask([make_question(make_series())], timeout_s=1.0)
+    if isinstance(answer, ForecastUnavailable):
+        raise answer
+    return answer
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=_named)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fxcast.domain.signal import Direction, SignalSource
-from fxcast.signals.ldm4ts import forecast_signal, forecast_signals
-from fxcast.signals.mean_reversion import MeanReversionRule, mean_reversion_signal
-from fxcast.signals.trend import TrendRule, average_true_range, trend_signal
+from fxcast.domain.signal import Direction, SignalKind, SignalSource
+from fxcast.signals.ldm4ts import ForecastSource, forecast_signal, forecast_signals
+from fxcast.signals.mean_reversion import MeanReversionRule, MeanReversionSource, mean_reversion_signal
+from fxcast.signals.sources import Source
+from fxcast.signals.trend import TrendRule, TrendSource, average_true_range, trend_signal
 from tests.factories import make_prediction, make_series
+from tests.signal_factories import make_view
 
 SPREAD = 0.0001
 
@@ -123,3 +125,54 @@ def test_sources_stay_silent_on_a_window_that_is_too_short() -> None:
     series = make_series(bars=10)
     assert trend_signal(series, TrendRule()) is None
     assert mean_reversion_signal(series, MeanReversionRule()) is None
+
+
+def test_a_forecast_source_speaks_only_of_its_own_forecaster() -> None:
+    ours, garch = make_prediction({240: (1.102, 0.002)}), make_prediction({60: (1.098, 0.002)})
+    view = make_view(predictions={"ldm4ts_forecast": ours, "garch_forecast": garch})
+    spoken = {
+        name: [
+            (signal.source, signal.kind, signal.direction, signal.horizon_minutes)
+            for signal in ForecastSource(name=name).signals(view)
+        ]
+        for name in (SignalSource.LDM4TS_FORECAST, SignalSource.GARCH_FORECAST, SignalSource.SSSD_FORECAST)
+    }
+    assert spoken == {
+        "ldm4ts_forecast": [("ldm4ts_forecast", SignalKind.FORECAST, Direction.BULL, 240)],
+        "garch_forecast": [("garch_forecast", SignalKind.FORECAST, Direction.BEAR, 60)],
+        "sssd_forecast": [],
+    }
+
+
+def test_a_forecast_source_keeps_to_its_spread_in_pips_of_the_instrument_and_to_its_least_strength() -> None:
+    prediction = make_prediction({240: (110.03, 0.1)}, price=110.0, symbol="USDJPY")  # 3 pips, strength 0.3
+    view = make_view(make_series([110.0] * 100, symbol="USDJPY"), predictions={"ldm4ts_forecast": prediction})
+
+    def direction(spread_pips: float, min_strength: float) -> Direction:
+        (signal,) = ForecastSource(spread_pips=spread_pips, min_strength=min_strength).signals(view)
+        return signal.direction
+
+    assert direction(5.9, 0.25) is Direction.BULL
+    assert direction(6.1, 0.25) is Direction.NEUTRAL
+    assert direction(5.9, 0.35) is Direction.NEUTRAL
+
+
+def test_trend_and_mean_reversion_as_sources_say_what_their_rules_say() -> None:
+    view = make_view()
+    assert TrendSource().signals(view) == (trend_signal(view.window, TrendRule()),)
+    assert MeanReversionSource().signals(view) == (mean_reversion_signal(view.window, MeanReversionRule()),)
+    slow = TrendRule(slow_bars=200)
+    assert TrendSource(rule=slow).signals(view) == ()  # the window holds 100 candles
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (ForecastSource(), "ldm4ts_forecast"),
+        (ForecastSource(name=SignalSource.TIME_OF_DAY_FORECAST), "time_of_day_forecast"),
+        (TrendSource(), "trend"),
+        (MeanReversionSource(), "mean_reversion"),
+    ],
+)
+def test_a_source_has_the_name_of_its_signals_and_needs_no_longer_candles(source: Source, name: str) -> None:
+    assert (source.name, source.timeframes) == (name, ())

@@ -104,10 +104,10 @@ def test_engines_replay_keeps_the_same_pace() -> None:
     watch = Watch()
     closes = [to_datetime(moment) for moment in make_series(bars=130).close_times]
     feed = ReplayFeed(
-        make_series(bars=130), start=closes[110], stop=closes[114], clock=ReplayClock(closes[0]), speed=1800.0,
+        (make_series(bars=130),), start=closes[110], stop=closes[114], clock=ReplayClock(closes[0]), speed=1800.0,
         sleep=watch.sleep, now_s=watch,
     )  # fmt: skip
-    assert [closed.closed_at for closed in feed.closed_candles(after=None)] == closes[110:114]
+    assert [closed[0].closed_at for closed in feed.closed_candles(after={})] == closes[110:114]
     assert watch.slept == pytest.approx([2.0, 1.75, 1.75])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
-from actors.trading_engine import EngineStatus
+from actors.engine_status import EngineStatus
 from fxcast.adapters.storage.database import absolute_database_url, migrate, open_database
 from fxcast.adapters.storage.registry import RegisteredModel, register_model, registered_model
 from fxcast.data.store import CandleStore
@@ -18,8 +18,10 @@ from fxcast.domain.candle import to_datetime
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, MustStop
 from fxcast.models.folder import save_pretrained
-from fxcast.trading.state import KillSwitch
-from jobs.trade import TradeJob, TradeSettings, model_folder, model_to_serve, replay_setup, watch
+from jobs.control import ControlJob
+from jobs.engine_calls import watch
+from jobs.trade import TradeJob
+from jobs.trade_setup import TradeSettings, model_folder, model_to_serve, replay_setup
 from tests.engine_factories import make_setup
 from tests.model_factories import make_pipeline
 
@@ -28,6 +30,8 @@ PERIOD = ("--engine.start", "2017-03-20T00:00:00Z", "--engine.stop", "2017-03-22
 
 def make_status(state: str = "running", *, done: int = 0, problem: str = "", refused: bool = False) -> EngineStatus:
     return EngineStatus(
+        account="paper",
+        describe="",
         pid=1,
         state=state,
         problem=problem,
@@ -35,8 +39,17 @@ def make_status(state: str = "running", *, done: int = 0, problem: str = "", ref
         candles_done=done,
         candles_total=10,
         last_candle="",
+        lag_s=None,
         kill_switch="active",
         forecasts_missed=0,
+        equity="",
+        positions=[],
+        orders_waiting=[],
+        decisions=[],
+        risk_events=[],
+        losses_in_row=0,
+        cool_off_until="",
+        foreign=[],
     )
 
 
@@ -112,9 +125,9 @@ def test_store_given_twice_and_differently_is_refused() -> None:
 
 
 def test_kill_switch_is_one_of_three() -> None:
-    assert TradeJob.parse([*PERIOD, "--kill-switch", "halted"]).kill_switch is KillSwitch.HALTED
+    assert ControlJob.parse(["--kill-switch", "halted"]).kill_switch == "halted"
     with pytest.raises(BadSetting, match=r"active.*reducing.*halted"):
-        TradeJob.parse([*PERIOD, "--kill-switch", "off"])
+        ControlJob.parse(["--kill-switch", "off"])
 
 
 def test_each_account_has_a_broker_file_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -172,7 +185,7 @@ def trained(tmp_path: Path) -> TradeSettings:
 
 
 def test_replay_begins_where_the_model_has_seen_no_candle_and_ends_with_the_store(trained: TradeSettings) -> None:
-    series, first, end = replay_setup(trained, "mine").candles()
+    series, first, end = replay_setup(trained, "mine").candles()["EURUSD"]
     assert (first, end) == (399, 600)  # the candle at whose close the training data end has no outcome in them
     assert len(series) == 600
 

@@ -27,7 +27,7 @@ from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadModelFolder
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.models.load import move_to_gpu
-from fxcast.trading.runner import forecast_seed
+from fxcast.trading.forecasting import forecast_seed
 
 _CODE = ("models", "vision", "domain/forecaster.py")  # what a forecast follows from besides the model's files
 _BATCHES_A_BLOCK = 8
@@ -144,7 +144,7 @@ def batch_forecast(
 ) -> BatchForecasts:
     """Forecast windows on the connected cluster; those that are stored are read.
 
-    A window's seed is `trading.runner.forecast_seed` of its symbol and moment, so that it gets the forecast that the engine would
+    A window's seed is `trading.forecasting.forecast_seed` of its symbol and moment, so that it gets the forecast that the engine would
     have asked for. What is computed is stored month by month as each is complete: a run that is stopped goes on there.
 
     Args:

@@ -17,7 +17,7 @@ from fxcast.domain.candle import FloatArray
 from fxcast.domain.forecaster import WindowBatch
 from fxcast.errors import BadSetting, BadSetup, StoreUnavailable
 
-SEED_SCHEME = "symbol-moment"  # trading.runner.forecast_seed
+SEED_SCHEME = "symbol-moment"  # trading.forecasting.forecast_seed
 _TIME = pa.timestamp("s", tz="UTC")
 
 

@@ -8,13 +8,22 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """A tradable pair: prices are multiples of `tick`, sizes (units of base currency) of `lot_step`."""
+    """A tradable pair: prices are multiples of `tick`, sizes (units of base currency) of `lot_step`.
+
+    Attributes:
+        margin_rate: Margin as a share of a position's worth; 1 / leverage.
+        max_units: Of one order.
+        min_stop_distance: How far from the price a stop or a target must lie at least, in quote currency.
+    """
 
     symbol: str
     pip: Decimal
     tick: Decimal
     lot_step: Decimal
     min_units: Decimal
+    margin_rate: Decimal = Decimal("0.05")
+    max_units: Decimal = Decimal(10_000_000)
+    min_stop_distance: Decimal = Decimal(0)
 
     @property
     def base_currency(self) -> str:
@@ -29,8 +38,8 @@ class Instrument:
         return Decimal(repr(float(price)) if isinstance(price, float) else price).quantize(self.tick, rounding=ROUND_HALF_EVEN)
 
     def round_units(self, units: float | Decimal) -> Decimal:
-        """Round a size down to the lot step; below the minimum it is zero."""
-        steps = (Decimal(units) / self.lot_step).to_integral_value(rounding=ROUND_DOWN)
+        """Round a size down to the lot step and to the most of one order; below the minimum it is zero."""
+        steps = (min(Decimal(units), self.max_units) / self.lot_step).to_integral_value(rounding=ROUND_DOWN)
         rounded = steps * self.lot_step
         return rounded if rounded >= self.min_units else Decimal(0)
 

@@ -21,7 +21,7 @@ class Direction(StrEnum):
 
 
 class SignalSource(StrEnum):
-    """Who says it."""
+    """The sources that fxcast has; a user's own source has a name of its own."""
 
     LDM4TS_FORECAST = "ldm4ts_forecast"
     SSSD_FORECAST = "sssd_forecast"
@@ -30,11 +30,23 @@ class SignalSource(StrEnum):
     TIME_OF_DAY_FORECAST = "time_of_day_forecast"
     TREND = "trend"
     MEAN_REVERSION = "mean_reversion"
+    PATTERN = "pattern"
+    MULTI_TIMEFRAME = "multi_timeframe"
 
     @property
     def is_forecast(self) -> bool:
         """Whether it is the opinion of a forecaster, with a distribution behind it."""
-        return self not in {SignalSource.TREND, SignalSource.MEAN_REVERSION}
+        return self.value.endswith("_forecast")
+
+
+class SignalKind(StrEnum):
+    """What an opinion rests on; decides how well it fits a regime."""
+
+    FORECAST = "forecast"
+    TREND = "trend"
+    MEAN_REVERSION = "mean_reversion"
+    PATTERN = "pattern"
+    CONFLUENCE = "confluence"  # agreement of several timeframes
 
 
 class Regime(StrEnum):
@@ -56,7 +68,8 @@ class Verdict(StrEnum):
 class Signal:
     """One source's opinion; prices in quote currency, valid for `horizon_minutes` from `made_at` (a candle's close, UTC)."""
 
-    source: SignalSource
+    source: str  # a SignalSource, or the name of a user's own
+    kind: SignalKind
     symbol: str
     made_at: datetime
     horizon_minutes: int
@@ -69,6 +82,9 @@ class Signal:
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"strength {self.strength} is outside [0, 1]")
+
+
+DIMENSIONS = ("consistency", "confirmation", "strength", "timing", "risk_reward", "regime_alignment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +103,16 @@ class QualityScore:
     weighted_mean: float
     uncertainty_penalty: float
     total: float
+    weights: tuple[float, ...] = (1 / 6,) * 6  # of the six dimensions above, in that order
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """What each dimension, and the uncertainty, took from a perfect score of 1; they add up to 1 − `total`."""
+        lost = {name: weight * (1.0 - getattr(self, name)) for name, weight in zip(DIMENSIONS, self.weights, strict=True)}
+        return {**lost, "uncertainty": self.weighted_mean - self.total}
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in (*DIMENSIONS, "weighted_mean", "uncertainty_penalty", "total"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} {value} is outside [0, 1]")
@@ -118,5 +141,5 @@ class FusedSignal:
         return f"{self.symbol}-{self.made_at:%Y%m%dT%H%M}"
 
     @property
-    def sources(self) -> Mapping[SignalSource, Direction]:
+    def sources(self) -> Mapping[str, Direction]:
         return {member.source: member.direction for member in self.members}

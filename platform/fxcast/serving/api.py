@@ -220,9 +220,9 @@ class ForecastApi:
         """Say which model answers for a timeframe, or by default; for handles."""
         return await self._router.describe(self._backend.directory.default(timeframe))
 
-    async def predict(self, request: ForecastRequest) -> LDM4TSPrediction:
-        """Forecast; for handles."""
-        return await self._router.predict(request)
+    async def predict(self, request: ForecastRequest, model_version: str | None = None) -> LDM4TSPrediction:
+        """Forecast with a model of the registry, or with the active one; for handles."""
+        return await self._router.predict(request, model_version)
 
     async def _answered(self, asked: Asked) -> PredictionBody:
         prediction, body = await self._router.answer(asked)

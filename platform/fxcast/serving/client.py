@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest
+from fxcast.errors import ForecastUnavailable
 from fxcast.serving.names import API, APPLICATION
 from fxcast.serving.outages import outages
 from fxcast.serving.schemas import ModelDescription
+from fxcast.trading.ports import ForecastAnswer, ForecastQuestion
 
 _DESCRIBE_TIMEOUT_S = 30.0
 
@@ -39,15 +41,36 @@ class ServeForecasts:
         with outages(f"the application {self._application!r} does not answer"):
             return self._connected().describe.remote(timeframe).result(timeout_s=_DESCRIBE_TIMEOUT_S)
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
-    ) -> LDM4TSPrediction:
-        """Ask for a forecast; see `ForecastService.forecast`. An error of the service's own passes as it is."""
-        with outages(f"no forecast of {window.symbol}"):
-            request = ForecastRequest(window=window, horizons_minutes=tuple(horizons_minutes), num_samples=num_samples, seed=seed)
-            return self._connected().predict.remote(request).result(timeout_s=timeout_s)
+    def ask(self, questions: Sequence[ForecastQuestion], *, timeout_s: float) -> tuple[ForecastAnswer, ...]:
+        """Ask all questions at once; see `ForecastService.ask`. An error of the service's own passes as it is."""
+        deadline = time.monotonic() + timeout_s
+        asked = [(question, self._asked(question)) for question in questions]
+        return tuple(_answer(question, response, deadline) for question, response in asked)
+
+    def _asked(self, question: ForecastQuestion) -> DeploymentResponse[Any] | ForecastUnavailable:
+        request = ForecastRequest(
+            window=question.window,
+            horizons_minutes=question.horizons_minutes,
+            num_samples=question.num_samples,
+            seed=question.seed,
+        )
+        try:
+            with outages(f"no forecast of {question.window.symbol}"):
+                return cast("DeploymentResponse[Any]", self._connected().predict.remote(request, question.model_version))
+        except ForecastUnavailable as error:
+            return error
 
     def _connected(self) -> DeploymentHandle[Any]:
         if self._handle is None:
             self._handle = serve.get_deployment_handle(API, app_name=self._application)
         return self._handle
+
+
+def _answer(question: ForecastQuestion, response: DeploymentResponse[Any] | ForecastUnavailable, deadline: float) -> ForecastAnswer:
+    if isinstance(response, ForecastUnavailable):
+        return response
+    try:
+        with outages(f"no forecast of {question.window.symbol}"):
+            return cast("LDM4TSPrediction", response.result(timeout_s=max(0.0, deadline - time.monotonic())))
+    except ForecastUnavailable as error:
+        return error

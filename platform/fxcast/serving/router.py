@@ -94,9 +94,9 @@ class ForecastRouter:
             self._counts.count(self._version_for(asked), "fallback")
         return prediction, body
 
-    async def predict(self, request: ForecastRequest) -> LDM4TSPrediction:
-        """Forecast with the active model; raises as `answer`."""
-        return (await self.answer(Asked(request=request)))[0]
+    async def predict(self, request: ForecastRequest, model_version: str | None = None) -> LDM4TSPrediction:
+        """Forecast with a model of the registry, or with the active one; raises as `answer`."""
+        return (await self.answer(Asked(request=request, model_version=model_version)))[0]
 
     async def describe(self, key: ModelKey) -> ModelDescription:
         """Load a model if need be, and say what it is; raises as `answer`."""

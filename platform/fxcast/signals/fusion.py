@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from fxcast.domain.signal import Direction, FusedSignal, QualityScore, Regime, Signal, SignalSource
 
+_PLACES = {each.value: place for place, each in enumerate(SignalSource)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consensus:
@@ -57,14 +59,14 @@ def fuse(signals: Iterable[Signal], *, made_at: datetime, price: float) -> Conse
     Left out is a signal whose horizon has passed (by the clock, so a weekend ends it) and one whose stop or target the
     price has reached since. Each source votes once, with its strongest directional signal.
     """
-    votes: dict[SignalSource, Signal] = {}
+    votes: dict[str, Signal] = {}
     for signal in signals:
         if _is_over(signal, made_at, price):
             continue
         vote = votes.get(signal.source)
         if vote is None or _weight(signal) > _weight(vote):
             votes[signal.source] = signal
-    members = tuple(votes[source] for source in SignalSource if source in votes)
+    members = tuple(votes[source] for source in sorted(votes, key=_place))
     directional = [member for member in members if member.direction is not Direction.NEUTRAL]
     net = sum(member.direction.sign * member.strength for member in directional)
     if not net:
@@ -79,6 +81,11 @@ def fuse(signals: Iterable[Signal], *, made_at: datetime, price: float) -> Conse
         leader=max((member for member in directional if member.direction is direction), key=_weight),
         members=members,
     )
+
+
+def _place(source: str) -> tuple[int, str]:
+    """fxcast's own sources in their order, then a user's by name: the same votes give the same sum."""
+    return _PLACES.get(source, len(_PLACES)), source
 
 
 def _weight(signal: Signal) -> float:

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.domain.signal import Direction, Signal, SignalSource
+from fxcast.domain.signal import Direction, Signal, SignalKind, SignalSource
+from fxcast.signals.sources import MarketView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastSource:
+    """A forecaster, LDM4TS or one of its opponents, as a source: one signal for each horizon of its newest forecast.
+
+    Attributes:
+        name: Whose forecasts it looks at.
+        spread_pips: The typical spread; a mean within half of it around the price is no opinion.
+        min_strength: A weaker forecast is neutral.
+    """
+
+    name: SignalSource = SignalSource.LDM4TS_FORECAST
+    spread_pips: float = 1.0
+    min_strength: float = 0.3
+
+    @property
+    def timeframes(self) -> tuple[str, ...]:
+        return ()
+
+    def signals(self, view: MarketView) -> tuple[Signal, ...]:
+        """Return its opinions, none without a forecast."""
+        prediction = view.predictions.get(self.name)
+        if prediction is None:
+            return ()
+        spread = self.spread_pips * float(view.instrument.pip)
+        return forecast_signals(prediction, spread=spread, min_strength=self.min_strength, source=self.name)
 
 
 def forecast_signals(
@@ -54,6 +84,7 @@ def forecast_signal(
         stop, target = (horizon.q95 if horizon.q95 > price else price + horizon.std), horizon.mean
     return Signal(
         source=source,
+        kind=SignalKind.FORECAST,
         symbol=prediction.symbol,
         made_at=prediction.made_at,
         horizon_minutes=horizon_minutes,

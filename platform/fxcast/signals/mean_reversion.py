@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.domain.signal import Direction, Signal, SignalSource
+from fxcast.domain.signal import Direction, Signal, SignalKind, SignalSource
+from fxcast.signals.sources import MarketView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,26 @@ class MeanReversionRule:
     full_strength_deviations: float = 4.0
     stop_deviations: float = 1.5
     horizon_bars: int = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanReversionSource:
+    """Mean reversion as a source."""
+
+    rule: MeanReversionRule = field(default_factory=MeanReversionRule)
+
+    @property
+    def name(self) -> str:
+        return SignalSource.MEAN_REVERSION
+
+    @property
+    def timeframes(self) -> tuple[str, ...]:
+        return ()
+
+    def signals(self, view: MarketView) -> tuple[Signal, ...]:
+        """Return its opinion, none on a window that is too short."""
+        signal = mean_reversion_signal(view.window, self.rule)
+        return () if signal is None else (signal,)
 
 
 def mean_reversion_signal(window: CandleSeries, rule: MeanReversionRule) -> Signal | None:
@@ -35,6 +56,7 @@ def mean_reversion_signal(window: CandleSeries, rule: MeanReversionRule) -> Sign
     directional = direction is not Direction.NEUTRAL
     return Signal(
         source=SignalSource.MEAN_REVERSION,
+        kind=SignalKind.MEAN_REVERSION,
         symbol=window.symbol,
         made_at=to_datetime(window.close_times[-1]),
         horizon_minutes=rule.horizon_bars * window.timeframe.minutes,

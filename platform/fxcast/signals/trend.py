@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fxcast.domain.candle import CandleSeries, to_datetime
-from fxcast.domain.signal import Direction, Signal, SignalSource
+from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
+from fxcast.domain.signal import Direction, Signal, SignalKind, SignalSource
+from fxcast.signals.sources import MarketView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,26 @@ class TrendRule:
         return max(self.slow_bars + self.slope_bars, self.range_bars + 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendSource:
+    """The trend as a source."""
+
+    rule: TrendRule = field(default_factory=TrendRule)
+
+    @property
+    def name(self) -> str:
+        return SignalSource.TREND
+
+    @property
+    def timeframes(self) -> tuple[str, ...]:
+        return ()
+
+    def signals(self, view: MarketView) -> tuple[Signal, ...]:
+        """Return its opinion, none on a window that is too short."""
+        signal = trend_signal(view.window, self.rule)
+        return () if signal is None else (signal,)
+
+
 def trend_signal(window: CandleSeries, rule: TrendRule) -> Signal | None:
     """Return bull if the fast average is above the slow one and that one rises, bear for the reverse, else neutral.
 
@@ -44,6 +65,7 @@ def trend_signal(window: CandleSeries, rule: TrendRule) -> Signal | None:
         direction = Direction.BULL if gap > 0 else Direction.BEAR
     return Signal(
         source=SignalSource.TREND,
+        kind=SignalKind.TREND,
         symbol=window.symbol,
         made_at=to_datetime(window.close_times[-1]),
         horizon_minutes=rule.horizon_bars * window.timeframe.minutes,
@@ -57,12 +79,22 @@ def trend_signal(window: CandleSeries, rule: TrendRule) -> Signal | None:
 
 def average_slope(window: CandleSeries, average_bars: int, slope_bars: int) -> float:
     """Return by how much a moving average of closes moved over the last `slope_bars` candles (quote currency)."""
-    closes = window.closes[-(average_bars + slope_bars) :]
-    return float(closes[-average_bars:].mean() - closes[:average_bars].mean())
+    return slope_of(window.values, average_bars, slope_bars)
 
 
 def average_true_range(window: CandleSeries, bars: int) -> float:
     """Return the mean true range of the last `bars` candles (quote currency): with the gap from the close before."""
-    _, high, low, _, _ = window.values[-bars:].T
-    before = window.closes[-bars - 1 : -1]
-    return float(np.mean(np.maximum(high, before) - np.minimum(low, before)))
+    return true_range_of(window.values, bars)
+
+
+def slope_of(values: FloatArray, average_bars: int, slope_bars: int) -> float:
+    """Return the `average_slope` of candles, (n, 5)."""
+    closes = values[-(average_bars + slope_bars) :, 3]
+    return (float(closes[-average_bars:].sum()) - float(closes[:average_bars].sum())) / average_bars
+
+
+def true_range_of(values: FloatArray, bars: int) -> float:
+    """Return the `average_true_range` of candles, (n, 5)."""
+    recent, before = values[-bars:], values[-bars - 1 : -1, 3]
+    ranges = np.maximum(recent[:, 1], before) - np.minimum(recent[:, 2], before)
+    return float(ranges.sum()) / bars

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol
 
 from fxcast.domain.candle import Candle, CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.domain.order import BrokerOrder, Fill, OrderIntent, OrderStatus
-from fxcast.domain.portfolio import Account, EquityPoint, Position
+from fxcast.domain.instrument import Instrument
+from fxcast.domain.money import Quote, Rates
+from fxcast.domain.order import BrokerOrder, ChangeAnswer, OrderIntent, OrderStatus, ProtectionChange, Transaction
+from fxcast.domain.portfolio import Account, BrokerPosition, EquityPoint, Position
 from fxcast.domain.signal import FusedSignal, Verdict
+from fxcast.errors import ForecastUnavailable
+from fxcast.signals.regime import RegimeModel
 
 
 class Clock(Protocol):
@@ -23,9 +28,13 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedCandle:
-    """A candle that has just closed, with the window of candles known at that moment (it is the window's last)."""
+    """A candle that has just closed, with the window of candles known at that moment (it is the window's last).
+
+    `higher` holds the closed candles of longer timeframes known then, by timeframe; empty where nothing asks for them.
+    """
 
     window: CandleSeries
+    higher: Mapping[str, CandleSeries] = field(default_factory=dict[str, CandleSeries])
 
     @property
     def candle(self) -> Candle:
@@ -37,13 +46,23 @@ class ClosedCandle:
 
 
 class Feed(Protocol):
-    """Closed candles of one symbol, each once and in order."""
+    """Closed candles of the symbols that an engine follows; of each symbol each once and in order."""
 
     @property
-    def symbol(self) -> str: ...
+    def symbols(self) -> tuple[str, ...]: ...
 
-    def closed_candles(self, *, after: datetime | None) -> Iterator[ClosedCandle]:
-        """Yield the candles that close after a moment (all of the feed's period when None)."""
+    def closed_candles(self, *, after: Mapping[str, datetime]) -> Iterator[tuple[ClosedCandle, ...]]:
+        """Yield together what closed at one moment, by symbol, oldest moment first.
+
+        An empty tuple says that nothing has closed for a while: a moment to look after what is open.
+
+        Args:
+            after: By symbol, the close of the last candle handled; a symbol that is missing starts at the feed's beginning.
+        """
+        ...
+
+    def window(self, symbol: str, closed_at: datetime) -> CandleSeries | None:
+        """Return the window of a candle that was handled before, None if it is no longer to be had."""
         ...
 
 
@@ -56,13 +75,47 @@ class MarketObserver(Protocol):
 
 
 class Broker(Protocol):
-    """Where orders go."""
+    """Where orders go.
+
+    Every method raises Unavailable (Disconnected, RateLimited) if the broker does not answer, and certainly did nothing; where
+    it may have done something, OutcomeUnknown.
+    """
+
+    def instruments(self, symbols: Sequence[str]) -> Mapping[str, Instrument]:
+        """Return pip, tick, lot and margin of each symbol.
+
+        Raises:
+            BadSetting: If the broker does not trade one of them (names it).
+        """
+        ...
+
+    def account(self) -> Account: ...
+
+    def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """Return the newest price of each symbol; one without a price is missing."""
+        ...
+
+    def rates(self) -> Rates:
+        """Return what each currency of the symbols traded is worth in the account's, as far as it is known."""
+        ...
 
     def place_order(self, intent: OrderIntent) -> BrokerOrder:
         """Place a market order with its protection; the same client_order_id again returns the first one's state.
 
         Raises:
             OutcomeUnknown: If no answer came; ask with `order`.
+        """
+        ...
+
+    def close_position(self, intent: OrderIntent) -> BrokerOrder:
+        """Close (a part of) a symbol's position at market; otherwise as `place_order`. It never opens one the other way."""
+        ...
+
+    def modify_order(self, change: ProtectionChange) -> ChangeAnswer:
+        """Set stop and target of an open position; the same again changes nothing. A refusal is an answer, not an error.
+
+        Raises:
+            OutcomeUnknown: If no answer came; send it again.
         """
         ...
 
@@ -74,40 +127,74 @@ class Broker(Protocol):
         """Return the orders taken but neither filled nor cancelled (not the stops and targets of positions)."""
         ...
 
-    def positions(self) -> tuple[Position, ...]: ...
+    def positions(self) -> tuple[BrokerPosition, ...]: ...
 
-    def fills_since(self, sequence: int) -> tuple[Fill, ...]:
-        """Return the fills with a higher sequence, in order."""
+    def newest_sequence(self) -> int:
+        """Return the sequence of the account's last transaction, 0 if it never had one: where a new engine begins."""
         ...
 
-    def account(self) -> Account: ...
+    def transactions_since(self, sequence: int) -> tuple[Transaction, ...]:
+        """Return the fills and the interest with a higher sequence, in order."""
+        ...
 
-    def spread_pips(self, symbol: str) -> float: ...
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastQuestion:
+    """What a forecaster is asked; `model_version` None means the service's own model."""
+
+    source: str
+    window: CandleSeries
+    horizons_minutes: tuple[int, ...]
+    num_samples: int
+    seed: int
+    model_version: str | None = None
+
+
+ForecastAnswer = LDM4TSPrediction | ForecastUnavailable
 
 
 class ForecastService(Protocol):
     """Where forecasts come from."""
 
-    def forecast(
-        self, window: CandleSeries, *, horizons_minutes: Sequence[int], num_samples: int, seed: int, timeout_s: float
-    ) -> LDM4TSPrediction:
-        """Ask for a forecast.
+    def ask(self, questions: Sequence[ForecastQuestion], *, timeout_s: float) -> tuple[ForecastAnswer, ...]:
+        """Ask all questions at once, and return what came within the time for all of them, in their order."""
+        ...
 
-        Raises:
-            ForecastUnavailable: If none came in time.
-        """
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedRegimes:
+    """The regimes of a symbol, fitted on candles up to `at`; None if they can't be fitted on them."""
+
+    symbol: str
+    model: RegimeModel | None
+    at: datetime
+
+
+class RegimeFitter(Protocol):
+    """Fits regimes elsewhere, while the engine goes on."""
+
+    def ask(self, symbol: str, at: datetime) -> None:
+        """Begin to fit a symbol's regimes on the candles known at a moment."""
+        ...
+
+    def ready(self) -> tuple[FittedRegimes, ...]:
+        """Return what has been fitted since it was asked for, each once. In a replay, where time waits, that is all of it."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecidedSignal:
-    """A fused signal with what became of it: `base_units` before and `units` after uncertainty and risk."""
+    """A fused signal with what became of it: `base_units` before and `units` after uncertainty and risk.
+
+    `arithmetic` tells step by step how the size came about.
+    """
 
     signal: FusedSignal
     verdict: Verdict
     reason: str
     base_units: Decimal
     units: Decimal
+    arithmetic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,16 +207,59 @@ class PositionRecord:
     profit: Decimal | None
 
 
+class RiskEventKind(StrEnum):
+    """What a person should know of."""
+
+    KILL_SWITCH = "kill_switch"
+    HALT = "halt"  # the engine stopped itself
+    COOL_OFF = "cool_off"
+    REJECTION = "rejection"  # the broker refused an order or a change
+    STOP_MISSING = "stop_missing"  # a position had no stop, or a looser one, and got its own again
+    SOURCE = "source"  # a user's source failed, and was not listened to
+    HAND_CHANGE = "hand_change"  # a person changed or closed something at the broker
+    FOREIGN_POSITION = "foreign_position"
+    RECONCILIATION = "reconciliation"
+    MARGIN = "margin"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskEvent:
+    """Something that touched what is at risk; the same kind, symbol and moment is the same event."""
+
+    kind: RiskEventKind
+    at: datetime
+    symbol: str  # empty where it is none's
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """Everything a decision was made from, and what was decided, so that it can be made again.
+
+    `inputs` and `commands` are JSON (`trading.replay`); `settings_hash` names the settings they were made with.
+    """
+
+    symbol: str
+    at: datetime
+    settings_hash: str
+    inputs: str
+    commands: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerBatch:
-    """Everything that one candle changed, committed in one transaction together with the engine's state."""
+    """Everything that one moment changed, committed in one transaction together with the engine's state."""
 
-    prediction: LDM4TSPrediction | None = None
+    predictions: tuple[LDM4TSPrediction, ...] = ()
     signals: tuple[DecidedSignal, ...] = ()
     intents: tuple[OrderIntent, ...] = ()
-    fills: tuple[Fill, ...] = ()
+    changes: tuple[ProtectionChange, ...] = ()
+    transactions: tuple[Transaction, ...] = ()
     positions: tuple[PositionRecord, ...] = ()
     equity: EquityPoint | None = None
+    risk_events: tuple[RiskEvent, ...] = ()
+    decisions: tuple[DecisionRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +272,23 @@ class OrderRecord:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillSwitchRequest:
+    """What a person asked for; `sequence` counts the requests of an engine. `kill_switch` is one of `state.KillSwitch`."""
+
+    sequence: int
+    kill_switch: str
+    by: str
+    reason: str
+    requested_at: datetime
+
+
 class Ledger(Protocol):
-    """The durable record of one engine; every method commits before it returns."""
+    """The durable record of one engine; every method commits before it returns.
+
+    Raises DatabaseUnavailable where the database does not answer (nothing was saved), and LeaseLost where another engine has
+    taken the account over.
+    """
 
     def load_state(self) -> str | None:
         """Return the state saved last (JSON), None for an engine that never ran."""
@@ -159,4 +304,24 @@ class Ledger(Protocol):
 
     def mark_order(self, client_order_id: str, status: OrderStatus, *, broker_order_id: str = "", reason: str = "") -> None: ...
 
+    def mark_change(self, change_id: str, answer: ChangeAnswer) -> None:
+        """Save what the broker said to a change of protection."""
+        ...
+
     def orders(self) -> tuple[OrderRecord, ...]: ...
+
+    def kill_switch_request(self) -> KillSwitchRequest | None:
+        """Return the newest request of a person to set the kill switch, None if there never was one."""
+        ...
+
+    def keep_settings(self, settings_hash: str, content: str) -> None:
+        """Keep the settings (JSON) that decisions refer to by their hash."""
+        ...
+
+
+class Alerts(Protocol):
+    """Who is told at once of what a person should know."""
+
+    def send(self, kind: str, text: str, at: datetime) -> None:
+        """Take a message and return at once; it never raises and never blocks."""
+        ...

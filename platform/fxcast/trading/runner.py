@@ -6,54 +6,55 @@ any point ends in the same orders, fills and equity as an undisturbed run (tests
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 
 import structlog
 
-from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.domain.order import BrokerOrder, Fill, OrderIntent, OrderPurpose, OrderStatus
-from fxcast.domain.portfolio import EquityPoint, Position
-from fxcast.errors import ForecastUnavailable, OutcomeUnknown, ReconciliationFailed
-from fxcast.signals.regime import RegimeModel
-from fxcast.trading.engine import EngineConfig, step, wants_forecast
+from fxcast.domain.candle import CandleSeries
+from fxcast.domain.money import missing_rates
+from fxcast.domain.order import Fill, OrderStatus
+from fxcast.errors import BadSetup, Disconnected, ReconciliationFailed
+from fxcast.signals.regime import RegimeModel, RegimeState
+from fxcast.trading.batches import batch_of
+from fxcast.trading.correlation import return_correlation
+from fxcast.trading.engine import EngineConfig, step
 from fxcast.trading.events import (
     CandleClosed,
+    ChangeAnswered,
     Command,
     Event,
-    FillReceived,
     KillSwitchSet,
     OrderUpdated,
-    PlaceOrder,
-    RecordEquity,
-    RecordFill,
-    RecordPosition,
-    RecordPrediction,
-    RecordSignal,
+    PositionsSeen,
+    RegimesFitted,
+    TransactionReceived,
 )
+from fxcast.trading.execution import holdings_problem
+from fxcast.trading.forecasting import Asked, ask_forecasts
+from fxcast.trading.news import tell
+from fxcast.trading.orders import OrderDesk
 from fxcast.trading.ports import (
+    Alerts,
     Broker,
     Clock,
     ClosedCandle,
-    DecidedSignal,
+    DecisionRecord,
     Feed,
     ForecastService,
     Ledger,
     LedgerBatch,
     MarketObserver,
-    PositionRecord,
+    RegimeFitter,
 )
-from fxcast.trading.sizing import check_currency
+from fxcast.trading.replay import decided_something, decision_record
 from fxcast.trading.state import EngineState, KillSwitch, state_from_json
 
 log = structlog.get_logger(__name__)
 
-_DEAD = (OrderStatus.REJECTED, OrderStatus.CANCELLED)
-_SETTLED = (OrderStatus.FILLED, *_DEAD)
+_SETTLED = (OrderStatus.FILLED, OrderStatus.REJECTED, OrderStatus.CANCELLED)
+_LOOKS = 3  # at the broker, until its transactions and its positions tell the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,35 +66,44 @@ class _Draft:
 
 
 class Runner:
-    """Runs one engine on the candles of its feeds.
+    """Runs one engine on the candles of its feed.
 
     Args:
-        feeds: One per symbol.
-        forecasts: May be None when LDM4TS is off; when it is on, that counts as a service that never answers.
+        forecasts: May be None when every forecaster is off; when one is on, that counts as a service that never answers.
         observers: See each candle before the engine does, as the paper broker must.
         regime_models: By symbol, fitted on candles before the run; a restarted engine keeps those it has.
+        regimes: Fits them anew on schedule; None: never.
+        alerts: Is told at once of what a person should know.
     """
 
     def __init__(
         self,
         config: EngineConfig,
         *,
-        feeds: Sequence[Feed],
+        feed: Feed,
         broker: Broker,
         ledger: Ledger,
         clock: Clock,
         forecasts: ForecastService | None = None,
         observers: Sequence[MarketObserver] = (),
         regime_models: Mapping[str, RegimeModel] | None = None,
+        regimes: RegimeFitter | None = None,
+        alerts: Alerts | None = None,
     ) -> None:
         self._config = config
-        self._feeds = tuple(feeds)
+        self._feed = feed
         self._broker = broker
         self._ledger = ledger
         self._clock = clock
         self._forecasts = forecasts
         self._observers = tuple(observers)
-        self._state = EngineState(regime_models=dict(regime_models or {}))
+        self._regimes = regimes
+        self._alerts = alerts
+        models = dict(regime_models or {})
+        self._state = EngineState(regimes={symbol: RegimeState(model=model) for symbol, model in models.items()})
+        self._windows: dict[str, CandleSeries] = {}
+        self._fitting: set[str] = set()
+        self._desk = OrderDesk(broker, ledger, clock, state=lambda: self._state, take=self._take)
 
     @property
     def state(self) -> EngineState:
@@ -104,195 +114,212 @@ class Runner:
         """Load the state and reconcile it with the broker; the same for a first start and after a crash.
 
         Raises:
-            BadSetup: If the account's currency is neither currency of a feed's pair.
-            ReconciliationFailed: If positions, open orders or fills differ from the broker's.
-            Unavailable: If the broker does not answer; nothing was lost, start again.
+            BadSetup: If a currency of the feed's pairs can't be converted to the account's.
+            ReconciliationFailed: If positions, open orders or transactions differ from the broker's.
+            Unavailable: If the broker or the ledger does not answer; nothing was lost, start again.
         """
         saved = self._ledger.load_state()
         if saved is not None:
             self._state = state_from_json(saved)
-        currency = self._broker.account().currency
-        for feed in self._feeds:
-            check_currency(feed.symbol, currency)
-        self._resolve_orders()
-        draft = self._catch_up(_Draft(state=self._state))
-        if draft.commands or draft.state != self._state:
-            self._commit(draft)
-        self._compare()
+        else:  # what happened in the account before is none of this engine's; what is open in it is compared below
+            self._state = replace(self._state, transaction_sequence=self._broker.newest_sequence())
+        self._ledger.keep_settings(self._config.hash, self._config.content)
+        self._check_currencies()
+        for symbol, closed_at in self._state.cursors.items():
+            window = self._feed.window(symbol, closed_at) if symbol in self._feed.symbols else None
+            if window is not None:
+                self._windows[symbol] = window
+        self._desk.resolve()
+        self._settle(self._controlled(self._caught_up(_Draft(state=self._state))))
+        self._check_orders()
+        self._desk.send_changes()
+        self._ask_for_regimes()
         log.info("engine started", resumed=saved is not None, positions=len(self._state.positions), orders=len(self._state.pending))
 
-    def run(self, *, max_candles: int | None = None) -> int:
-        """Start, and handle every candle after the last one handled; return how many."""
+    def run(self, *, max_moments: int | None = None) -> int:
+        """Start, and handle every moment after the last one handled; return how many."""
         self.start()
         handled = 0
-        for closed in islice(self.closed_candles(), max_candles):
+        for closed in islice(self.closed_candles(), max_moments):
             self.handle(closed)
             handled += 1
         return handled
 
-    def closed_candles(self) -> Iterator[ClosedCandle]:
-        """Yield the candles not handled yet, of all feeds, by close time and then symbol."""
-        streams = [feed.closed_candles(after=self._state.cursors.get(feed.symbol)) for feed in self._feeds]
-        return heapq.merge(*streams, key=lambda closed: (closed.closed_at, closed.window.symbol))
+    def closed_candles(self) -> Iterator[tuple[ClosedCandle, ...]]:
+        """Yield the candles not handled yet, those that closed at one moment together; an empty tuple if nothing has."""
+        return self._feed.closed_candles(after=self._state.cursors)
 
-    def handle(self, closed: ClosedCandle) -> LedgerBatch:
-        """Take a closed candle in: fills, forecast, decision, commit, orders. Return what was committed.
+    def handle(self, closed: Sequence[ClosedCandle]) -> LedgerBatch:
+        """Take in what closed at one moment: fills, forecasts, decisions, one commit, orders. Return what was committed.
 
-        A candle handled before does nothing.
+        A candle handled before does nothing; without any, what is open is looked after.
 
         Raises:
-            ReconciliationFailed: If the broker filled something that is not ours.
-            Unavailable: If the broker does not answer; the candle can be handed in again.
+            ReconciliationFailed: If the broker did something that does not fit what we asked for.
+            Unavailable: If the broker or the ledger does not answer; the candles can be handed in again.
         """
-        symbol, closed_at = closed.window.symbol, closed.closed_at
-        cursor = self._state.cursors.get(symbol)
-        if cursor is not None and closed_at <= cursor:
-            return LedgerBatch()
-        self._resolve_orders()
-        for observer in self._observers:
-            observer.observe(symbol, closed.candle, closed_at)
-        draft = self._catch_up(_Draft(state=self._state))
-        wanted = wants_forecast(draft.state, symbol, self._config)
-        prediction = self._forecast(closed) if wanted else None
-        event = CandleClosed(
-            window=closed.window,
-            prediction=prediction,
-            forecast_missed=wanted and prediction is None,
-            account=self._broker.account(),
-            spread_pips=self._broker.spread_pips(symbol),
-        )
-        batch = self._commit(self._stepped(draft, event))
+        new = [each for each in closed if not self._is_handled(each)]
+        self._desk.resolve()
+        for each in new:
+            for observer in self._observers:
+                observer.observe(each.window.symbol, each.candle, each.closed_at)
+        draft = self._refitted(self._controlled(self._caught_up(_Draft(state=self._state))))
+        decisions: list[DecisionRecord] = []
+        if new:
+            draft = self._decided(draft, new, decisions)
+        batch = self._settle(draft, decisions)
         for intent in batch.intents:
-            self._send(intent)
+            self._desk.send(intent)
+        self._desk.send_changes()
+        if new:
+            self._ask_for_regimes()
         return batch
 
-    def set_kill_switch(self, kill_switch: KillSwitch) -> None:
-        """Set the kill switch, durably, from the next candle on."""
-        self._commit(self._stepped(_Draft(state=self._state), KillSwitchSet(kill_switch=kill_switch)))
-        log.warning("kill switch set", kill_switch=kill_switch.value)
+    def set_kill_switch(self, kill_switch: KillSwitch, *, by: str = "", reason: str = "") -> None:
+        """Set the kill switch, durably; it counts at once."""
+        event = KillSwitchSet(kill_switch=kill_switch, by=by, reason=reason, at=self._clock.now())
+        self._settle(self._stepped(_Draft(state=self._state), event))
+        log.warning("kill switch set", kill_switch=kill_switch.value, by=by, reason=reason)
+
+    def _is_handled(self, closed: ClosedCandle) -> bool:
+        cursor = self._state.cursors.get(closed.window.symbol)
+        return cursor is not None and closed.closed_at <= cursor
+
+    def _check_currencies(self) -> None:
+        account_currency = self._broker.account().currency
+        traded = self._config.symbols or self._feed.symbols
+        missing = missing_rates(traded, account_currency, self._feed.symbols)
+        if missing:
+            raise BadSetup(
+                f"an account in {account_currency} can't trade {', '.join(traded)}: no pair of {', '.join(self._feed.symbols)} "
+                f"leads from {', '.join(missing)} to {account_currency}; add one to the symbols that are followed"
+            )
+
+    def _decided(self, draft: _Draft, new: Sequence[ClosedCandle], decisions: list[DecisionRecord]) -> _Draft:
+        """Step through the candles of one moment."""
+        for each in new:
+            self._windows[each.window.symbol] = each.window
+        asked = ask_forecasts(draft.state, new, self._config, self._forecasts)
+        account, rates = self._broker.account(), self._broker.rates()
+        quotes = self._broker.quotes([each.window.symbol for each in new])
+        for each in new:
+            symbol = each.window.symbol
+            own = asked.get(symbol, Asked())
+            if symbol not in quotes:
+                raise Disconnected(f"the broker has no price of {symbol}")
+            event = CandleClosed(
+                window=each.window,
+                higher=each.higher,
+                predictions=own.predictions,
+                forecasts_missed=own.missed,
+                account=account,
+                quote=quotes[symbol],
+                rates=rates,
+                correlations=self._correlations(draft.state, symbol),
+                seen_at=self._clock.now(),
+            )
+            before = draft.state
+            state, commands = step(before, event, self._config)
+            draft = _Draft(state=state, commands=(*draft.commands, *commands))
+            if decided_something(commands):
+                decisions.append(decision_record(before, event, commands, self._config))
+        return draft
+
+    def _correlations(self, state: EngineState, symbol: str) -> dict[str, float]:
+        """Correlate a symbol's returns with those of the others that are held or being opened, as far as they are known."""
+        others = {*state.positions, *(order.intent.symbol for order in state.pending.values())} - {symbol}
+        bars = self._config.trading.risk.correlation_bars
+        found = {
+            other: return_correlation(self._windows[symbol], self._windows[other], bars)
+            for other in sorted(others & self._windows.keys())
+        }
+        return {other: correlation for other, correlation in found.items() if correlation is not None}
 
     def _stepped(self, draft: _Draft, event: Event) -> _Draft:
         state, commands = step(draft.state, event, self._config)
         return _Draft(state=state, commands=(*draft.commands, *commands))
 
-    def _commit(self, draft: _Draft) -> LedgerBatch:
-        batch = _batch(draft.commands)
+    def _settle(self, draft: _Draft, decisions: Sequence[DecisionRecord] = ()) -> LedgerBatch:
+        """Commit a draft if it changes anything, and tell what a person should know."""
+        if not draft.commands and draft.state == self._state:
+            return LedgerBatch()
+        batch = batch_of(draft.commands, decisions)
         self._ledger.commit(draft.state.to_json(), batch)
         self._state = draft.state
+        if self._alerts is not None:
+            tell(self._alerts, batch)
         return batch
 
-    def _resolve_orders(self) -> None:
-        """Ask the broker about every order that may or may not have reached it."""
-        for record in self._ledger.unresolved_orders():
-            client_order_id = record.intent.client_order_id
-            known = self._broker.order(client_order_id)
-            if known is not None:
-                self._take(known)
-            elif self._may_send_again(record.intent):
-                self._send(record.intent)
-            else:
-                reason = "it never reached the broker and is no longer valid"
-                self._take(
-                    BrokerOrder(client_order_id=client_order_id, broker_order_id="", status=OrderStatus.CANCELLED, reason=reason)
-                )
+    def _take(self, event: OrderUpdated | ChangeAnswered) -> None:
+        self._settle(self._stepped(_Draft(state=self._state), event))
 
-    def _may_send_again(self, intent: OrderIntent) -> bool:
-        if self._state.kill_switch is KillSwitch.HALTED:
-            return False
-        if intent.purpose is OrderPurpose.CLOSE:
-            return True
-        pending = self._state.pending.get(intent.client_order_id)
-        active = self._state.kill_switch is KillSwitch.ACTIVE
-        return active and pending is not None and self._clock.now() < pending.valid_until
+    def _controlled(self, draft: _Draft) -> _Draft:
+        """Take in what a person asked of the kill switch since the last look."""
+        request = self._ledger.kill_switch_request()
+        if request is None or request.sequence <= draft.state.control_sequence:
+            return draft
+        log.warning("kill switch set", kill_switch=request.kill_switch, by=request.by, reason=request.reason)
+        event = KillSwitchSet(
+            kill_switch=KillSwitch(request.kill_switch),
+            by=request.by,
+            reason=request.reason,
+            at=request.requested_at,
+            sequence=request.sequence,
+        )
+        return self._stepped(draft, event)
 
-    def _send(self, intent: OrderIntent) -> None:
-        self._ledger.mark_order(intent.client_order_id, OrderStatus.SENT)
-        try:
-            answer = self._broker.place_order(intent)
-        except OutcomeUnknown:
-            answer = self._ask(intent.client_order_id)
-        if answer is None:
-            log.warning("order outcome unknown", client_order_id=intent.client_order_id)
-        else:
-            self._take(answer)
+    def _caught_up(self, draft: _Draft) -> _Draft:
+        """Take in what the broker did since the last transaction handled, and compare what it holds with what we hold.
 
-    def _ask(self, client_order_id: str) -> BrokerOrder | None:
-        try:
-            return self._broker.order(client_order_id)
-        except OutcomeUnknown:
-            return None
+        Orders are asked about before transactions: an order reported as settled then has its fills among those that follow. A
+        broker may act between two of our questions, so a difference counts only if it stays.
 
-    def _take(self, order: BrokerOrder) -> None:
-        """Save what the broker says of an order; one that is dead leaves the state too."""
-        self._mark(order)
-        if order.status in _DEAD:
-            self._commit(self._stepped(_Draft(state=self._state), OrderUpdated(order=order)))
-
-    def _mark(self, order: BrokerOrder) -> None:
-        self._ledger.mark_order(order.client_order_id, order.status, broker_order_id=order.broker_order_id, reason=order.reason)
-        level = log.warning if order.status in _DEAD else log.info
-        level("order taken", client_order_id=order.client_order_id, status=order.status.value, reason=order.reason)
-
-    def _catch_up(self, draft: _Draft) -> _Draft:
-        """Take in what the broker did since the last fill handled.
-
-        Orders are asked about before fills: an order reported as filled then has its fill among those that follow.
+        Raises:
+            ReconciliationFailed: If it stays.
         """
-        known = [self._broker.order(client_order_id) for client_order_id in draft.state.pending]
-        fills = self._broker.fills_since(draft.state.fill_sequence)
-        settled = [order for order in known if order is not None and order.status in _SETTLED]
-        for order in settled:
-            self._mark(order)
-        for fill in fills:
-            _log_fill(fill)
-            draft = self._stepped(draft, FillReceived(fill=fill))
-        for order in settled:
-            draft = self._stepped(draft, OrderUpdated(order=order))
-        return draft
+        problem = ""
+        for _ in range(_LOOKS):
+            known = [self._broker.order(client_order_id) for client_order_id in draft.state.pending]
+            transactions = self._broker.transactions_since(draft.state.transaction_sequence)
+            positions = self._broker.positions()
+            for transaction in transactions:
+                if isinstance(transaction, Fill):
+                    _log_fill(transaction)
+                draft = self._stepped(draft, TransactionReceived(transaction=transaction))
+            for order in known:
+                if order is not None and order.status in _SETTLED:
+                    self._desk.mark(order)
+                    draft = self._stepped(draft, OrderUpdated(order=order, at=self._clock.now()))
+            problem = holdings_problem(draft.state, positions)
+            if not problem:
+                return self._stepped(draft, PositionsSeen(positions=positions, at=self._clock.now()))
+        raise ReconciliationFailed(problem)
 
-    def _compare(self) -> None:
-        ours = {held.position.client_order_id: held.position for held in self._state.positions.values()}
-        theirs = {position.client_order_id: position for position in self._broker.positions()}
-        for client_order_id in sorted(ours.keys() | theirs.keys()):
-            mine, found = ours.get(client_order_id), theirs.get(client_order_id)
-            if mine is None or found is None or _essentials(mine) != _essentials(found):
-                raise ReconciliationFailed(f"position {client_order_id}: the ledger has {mine}, the broker {found}")
+    def _check_orders(self) -> None:
         waiting = {order.client_order_id for order in self._broker.open_orders()}
         unknown = {record.intent.client_order_id for record in self._ledger.unresolved_orders()}
         if waiting - unknown != self._state.pending.keys() - unknown:
             raise ReconciliationFailed(f"open orders: the ledger has {sorted(self._state.pending)}, the broker {sorted(waiting)}")
 
-    def _forecast(self, closed: ClosedCandle) -> LDM4TSPrediction | None:
-        """Ask for a forecast; None if none came in time or it is not of this candle."""
-        trading = self._config.trading
-        symbol, closed_at = closed.window.symbol, closed.closed_at
-        try:
-            if self._forecasts is None:
-                raise ForecastUnavailable("there is no forecast service")
-            prediction = self._forecasts.forecast(
-                closed.window,
-                horizons_minutes=trading.ldm4ts_horizons,
-                num_samples=trading.ldm4ts_num_samples,
-                seed=forecast_seed(symbol, closed_at),
-                timeout_s=trading.forecast_timeout_s,
-            )
-            if (prediction.symbol, prediction.made_at) != (symbol, closed_at):
-                raise ForecastUnavailable(f"the answer is of {prediction.symbol} at {prediction.made_at.isoformat()}")
-        except ForecastUnavailable as error:
-            log.warning("no forecast", symbol=symbol, closed_at=closed_at.isoformat(), problem=str(error))
-            return None
-        return prediction
+    def _refitted(self, draft: _Draft) -> _Draft:
+        """Take in the regimes that were fitted meanwhile."""
+        if self._regimes is None:
+            return draft
+        for fitted in self._regimes.ready():
+            self._fitting.discard(fitted.symbol)
+            draft = self._stepped(draft, RegimesFitted(symbol=fitted.symbol, model=fitted.model, at=fitted.at))
+        return draft
 
-
-def forecast_seed(symbol: str, closed_at: datetime) -> int:
-    """Return the seed of a candle's forecast: the same candle asks for the same forecast after a restart."""
-    digest = hashlib.sha256(f"{symbol} {closed_at.isoformat()}".encode()).digest()
-    return int.from_bytes(digest[:4])
-
-
-def _essentials(position: Position) -> Position:
-    """A position without the time it was opened, which brokers tell to different precision."""
-    return replace(position, opened_at=datetime.min)  # noqa: DTZ901  # a placeholder on both sides
+    def _ask_for_regimes(self) -> None:
+        """Have those regimes fitted anew that are due. After a crash the same ones are due at the same candle again."""
+        if self._regimes is None:
+            return
+        for symbol, regime in self._state.regimes.items():
+            first = regime.model is None and regime.fitted_at is None and regime.candles_since_fit == 1
+            due = first or regime.candles_since_fit >= self._config.trading.regime_refit_bars
+            if due and symbol not in self._fitting:
+                self._fitting.add(symbol)
+                self._regimes.ask(symbol, self._state.cursors[symbol])
 
 
 def _log_fill(fill: Fill) -> None:
@@ -304,36 +331,4 @@ def _log_fill(fill: Fill) -> None:
         price=str(fill.price),
         reason=fill.reason.value,
         profit=str(fill.profit),
-    )
-
-
-def _batch(commands: Sequence[Command]) -> LedgerBatch:
-    """Sort commands into what one transaction saves."""
-    prediction: LDM4TSPrediction | None = None
-    equity: EquityPoint | None = None
-    signals: list[DecidedSignal] = []
-    intents: list[OrderIntent] = []
-    fills: list[Fill] = []
-    positions: list[PositionRecord] = []
-    for command in commands:
-        match command:
-            case RecordPrediction():
-                prediction = command.prediction
-            case RecordSignal():
-                signals.append(command.decided)
-            case PlaceOrder():
-                intents.append(command.intent)
-            case RecordFill():
-                fills.append(command.fill)
-            case RecordPosition():
-                positions.append(command.record)
-            case RecordEquity():
-                equity = command.point
-    return LedgerBatch(
-        prediction=prediction,
-        signals=tuple(signals),
-        intents=tuple(intents),
-        fills=tuple(fills),
-        positions=tuple(positions),
-        equity=equity,
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 from sqlalchemy import (
     Column,
     Connection,
@@ -23,6 +26,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
     update,
 )
@@ -30,8 +34,19 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from fxcast.domain.candle import Candle
-from fxcast.domain.order import BrokerOrder, Fill, FillReason, OrderIntent, OrderStatus, Side
-from fxcast.domain.portfolio import Account, Position
+from fxcast.domain.instrument import Instrument
+from fxcast.domain.money import Quote, Rates
+from fxcast.domain.order import (
+    BrokerOrder,
+    ChangeAnswer,
+    Fill,
+    OrderIntent,
+    OrderPurpose,
+    OrderStatus,
+    ProtectionChange,
+    Transaction,
+)
+from fxcast.domain.portfolio import Account, BrokerPosition
 from fxcast.errors import BadSetup
 from fxcast.trading import fill_simulation
 from fxcast.trading.config import PaperMarketConfig
@@ -48,20 +63,18 @@ _SETTLED = Table(
     Column("broker_order_id", String, nullable=False),
     Column("status", String, nullable=False),
     Column("reason", String, nullable=False),
+    Column("filled_units", String, nullable=False),  # decimals are text: SQLite's NUMERIC is a float
 )
-_FILLS = Table(
-    "fills",
+_TRANSACTIONS = Table(
+    "transactions",
     _METADATA,
     Column("sequence", Integer, primary_key=True),
-    Column("client_order_id", String, nullable=False),
-    Column("symbol", String, nullable=False),
-    Column("side", String, nullable=False),
-    Column("units", String, nullable=False),  # decimals are text: SQLite's NUMERIC is a float
-    Column("price", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("profit", String, nullable=False),
-    Column("filled_at", String, nullable=False),
+    Column("kind", String, nullable=False),  # fill or financing, for a person who looks
+    Column("content", String, nullable=False),  # JSON
 )
+
+# Kept as SQLite's user_version. 1 (which left it at zero) had fills only, and no interest.
+_FORMAT = 2
 
 _LOCK_TIMEOUT_S = 10.0  # a killed engine may take a moment to be gone when its successor starts
 
@@ -89,6 +102,7 @@ class PaperBroker:
             opened.callback(self._engine.dispose)
             try:
                 with self._engine.begin() as connection:
+                    _check_format(connection, path)
                     _METADATA.create_all(connection)
                     self._book = _load(connection) or _create(connection, config)
             except DatabaseError as error:
@@ -108,14 +122,40 @@ class PaperBroker:
         """Close the file, and let others use it."""
         self._opened.close()
 
+    def instruments(self, symbols: Sequence[str]) -> Mapping[str, Instrument]:
+        """Return pip, tick, lot and margin of each symbol; the paper market trades every pair."""
+        return fill_simulation.instruments(self._book, symbols)
+
+    def account(self) -> Account:
+        return fill_simulation.account(self._book)
+
+    def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """Return what each symbol's last candle closed at; one that was never observed is missing."""
+        return fill_simulation.quotes(self._book, symbols)
+
+    def rates(self) -> Rates:
+        """Return what each currency of the symbols observed is worth in the account's."""
+        return fill_simulation.rates(self._book)
+
     def place_order(self, intent: OrderIntent) -> BrokerOrder:
         """Take an order, or reject it with a reason; the same client_order_id again returns the first one's state."""
         book, answer = fill_simulation.place(self._book, intent)
         self._commit(book, ())
         return answer
 
+    def close_position(self, intent: OrderIntent) -> BrokerOrder:
+        """Take an order to close (a part of) a position, as `place_order` does."""
+        assert intent.purpose is OrderPurpose.CLOSE, f"order {intent.client_order_id} opens a position"
+        return self.place_order(intent)
+
+    def modify_order(self, change: ProtectionChange) -> ChangeAnswer:
+        """Set stop and target of an open position, or say why not."""
+        book, answer = fill_simulation.modify(self._book, change)
+        self._commit(book, ())
+        return answer
+
     def observe(self, symbol: str, candle: Candle, closed_at: datetime) -> None:
-        """Fill what a closed candle fills; one that was taken before changes nothing."""
+        """Fill what a closed candle fills, and book the interest due; one that was taken before changes nothing."""
         self._commit(*fill_simulation.observe(self._book, symbol, candle, closed_at))
 
     def order(self, client_order_id: str) -> BrokerOrder | None:
@@ -124,32 +164,29 @@ class PaperBroker:
     def open_orders(self) -> tuple[BrokerOrder, ...]:
         return fill_simulation.open_orders(self._book)
 
-    def positions(self) -> tuple[Position, ...]:
-        return tuple(self._book.positions.values())
+    def positions(self) -> tuple[BrokerPosition, ...]:
+        return fill_simulation.positions(self._book)
 
-    def fills_since(self, sequence: int) -> tuple[Fill, ...]:
-        """Return the fills with a higher sequence, in order."""
+    def newest_sequence(self) -> int:
+        return self._book.sequence
+
+    def transactions_since(self, sequence: int) -> tuple[Transaction, ...]:
+        """Return the fills and the interest with a higher sequence, in order."""
         if sequence >= self._book.sequence:
             return ()
-        query = select(_FILLS).where(_FILLS.c.sequence > sequence).order_by(_FILLS.c.sequence)
+        query = select(_TRANSACTIONS.c.content).where(_TRANSACTIONS.c.sequence > sequence).order_by(_TRANSACTIONS.c.sequence)
         with self._engine.connect() as connection:
-            return tuple(_fill(**row) for row in connection.execute(query).mappings())
+            return tuple(_adapter().validate_json(row.content) for row in connection.execute(query))
 
-    def account(self) -> Account:
-        return fill_simulation.account(self._book)
-
-    def spread_pips(self, symbol: str) -> float:  # noqa: ARG002  # the paper market has one spread for all
-        return float(self._book.config.spread_pips)
-
-    def _commit(self, book: Book, fills: tuple[Fill, ...]) -> None:
+    def _commit(self, book: Book, transactions: tuple[Transaction, ...]) -> None:
         if book is self._book:
             return
         with self._engine.begin() as connection:
             known = len(self._book.settled)
             for place, settled in enumerate(islice(book.settled.values(), known, None), start=known):
                 connection.execute(insert(_SETTLED).values(place=place, **_order_values(settled)))
-            for fill in fills:
-                connection.execute(insert(_FILLS).values(**_fill_values(fill)))
+            for transaction in transactions:
+                connection.execute(insert(_TRANSACTIONS).values(**_transaction_values(transaction)))
             connection.execute(_SAVE_BOOK, {"content": _without_settled(book)})
         self._book = book
 
@@ -194,6 +231,21 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
+def _check_format(connection: Connection, path: Path | None) -> None:
+    """Refuse a file whose tables this version would not understand; mark a new one as its own."""
+    tables = inspect(connection).get_table_names()
+    found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if not tables:
+        connection.exec_driver_sql(f"PRAGMA user_version = {_FORMAT}")
+    elif _BOOK.name not in tables:
+        raise BadSetup(f"{path} is not the file of a paper broker: it has the tables {', '.join(tables)}; use another file")
+    elif found != _FORMAT:
+        raise BadSetup(
+            f"the paper account in {path} was kept by another version of fxcast (format {found or 1}, this one reads {_FORMAT}); "
+            "use another file"
+        )
+
+
 def _load(connection: Connection) -> Book | None:
     content = connection.execute(select(_BOOK.c.content)).scalar()
     if content is None:
@@ -205,6 +257,7 @@ def _load(connection: Connection) -> Book | None:
             broker_order_id=row["broker_order_id"],
             status=OrderStatus(row["status"]),
             reason=row["reason"],
+            filled_units=Decimal(row["filled_units"]),
         )
         for row in rows
     }
@@ -227,37 +280,18 @@ def _order_values(order: BrokerOrder) -> dict[str, str]:
         "broker_order_id": order.broker_order_id,
         "status": order.status.value,
         "reason": order.reason,
+        "filled_units": str(order.filled_units),
     }
 
 
-def _fill_values(fill: Fill) -> dict[str, str | int]:
-    return {
-        "sequence": fill.sequence,
-        "client_order_id": fill.client_order_id,
-        "symbol": fill.symbol,
-        "side": fill.side.value,
-        "units": str(fill.units),
-        "price": str(fill.price),
-        "reason": fill.reason.value,
-        "profit": str(fill.profit),
-        "filled_at": fill.filled_at.isoformat(),
-    }
+def _transaction_values(transaction: Transaction) -> dict[str, str | int]:
+    kind = "fill" if isinstance(transaction, Fill) else "financing"
+    return {"sequence": transaction.sequence, "kind": kind, "content": _adapter().dump_json(transaction).decode()}
 
 
-def _fill(
-    *, sequence: int, client_order_id: str, symbol: str, side: str, units: str, price: str, reason: str, profit: str, filled_at: str
-) -> Fill:
-    return Fill(
-        sequence=sequence,
-        client_order_id=client_order_id,
-        symbol=symbol,
-        side=Side(side),
-        units=Decimal(units),
-        price=Decimal(price),
-        reason=FillReason(reason),
-        profit=Decimal(profit),
-        filled_at=datetime.fromisoformat(filled_at),
-    )
+@cache
+def _adapter() -> TypeAdapter[Transaction]:
+    return TypeAdapter(Transaction)
 
 
 def _difference(found: PaperMarketConfig, wanted: PaperMarketConfig) -> str:

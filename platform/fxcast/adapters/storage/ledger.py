@@ -2,73 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from fxcast.adapters.storage.base import Base
 from fxcast.adapters.storage.database import insert_into, writing
-from fxcast.adapters.storage.predictions import insert_prediction
-from fxcast.adapters.storage.tables import (
+from fxcast.adapters.storage.engine_tables import (
+    DecisionRow,
+    EngineSettingsRow,
     EngineStateRow,
     EquityRow,
     FillRow,
+    FinancingRow,
+    KillSwitchRequestRow,
     OrderRow,
     PositionRow,
+    ProtectionChangeRow,
+    RiskEventRow,
     SignalRow,
 )
-from fxcast.domain.order import Fill, FillReason, OrderIntent, OrderPurpose, OrderStatus, Side
+from fxcast.adapters.storage.lease import HeldLease
+from fxcast.adapters.storage.ledger_rows import (
+    ChangeRecord,
+    answer_values,
+    change_record,
+    change_values,
+    decided_signal,
+    decision_record,
+    decision_values,
+    fill_of,
+    fill_values,
+    financing_of,
+    financing_values,
+    kill_switch_request,
+    order_record,
+    order_values,
+    position_record,
+    position_values,
+    risk_event,
+    risk_event_values,
+    signal_values,
+)
+from fxcast.adapters.storage.outages import answered
+from fxcast.adapters.storage.predictions import insert_predictions
+from fxcast.domain.order import ChangeAnswer, Fill, Financing, OrderStatus, Transaction
 from fxcast.domain.portfolio import EquityPoint, Position
-from fxcast.domain.signal import Direction, FusedSignal, QualityScore, Regime, Signal, SignalSource, Verdict
 from fxcast.errors import ReconciliationFailed
-from fxcast.trading.ports import DecidedSignal, LedgerBatch, OrderRecord, PositionRecord
+from fxcast.trading.ports import (
+    DecidedSignal,
+    DecisionRecord,
+    KillSwitchRequest,
+    LedgerBatch,
+    OrderRecord,
+    PositionRecord,
+    RiskEvent,
+)
+
+RowT = TypeVar("RowT", bound=Base)
+ValueT = TypeVar("ValueT")
+_Row = dict[str, Any]
+_Insert = postgresql.Insert | sqlite.Insert
 
 _UNRESOLVED = (OrderStatus.INTENT.value, OrderStatus.SENT.value)
 
 
 class SqlLedger:
-    """Implements `trading.ports.Ledger`; every method is one transaction.
+    """Implements `trading.ports.Ledger`; every method is one transaction, and raises DatabaseUnavailable in an outage.
 
     Args:
         engine: From `open_database`.
         engine_id: Whose record this is; other engines' rows are neither seen nor touched.
+        lease: If given, what is saved is saved only while it is held; otherwise LeaseLost is raised, and nothing is.
     """
 
-    def __init__(self, engine: Engine, engine_id: str) -> None:
+    def __init__(self, engine: Engine, engine_id: str, *, lease: HeldLease | None = None) -> None:
         self._engine = engine
         self._engine_id = engine_id
+        self._lease = lease
+        self._inserts: dict[type[Base], _Insert] = {}
 
     def load_state(self) -> str | None:
         """Return the state saved last (JSON), None for an engine that never ran."""
-        with Session(self._engine) as session:
+        with answered(self._engine), Session(self._engine) as session:
             return session.scalar(select(EngineStateRow.state).where(EngineStateRow.engine_id == self._engine_id))
 
     def commit(self, state: str, batch: LedgerBatch) -> None:
         """Save the state (JSON) and what changed, all or nothing; the same batch again changes nothing.
 
-        What is recorded stays: an order keeps its later status, a forecast its outcome, a closed position stays closed.
-        Of several symbols' candles that close together, the last one's equity counts.
+        What is recorded stays: an order and a change of protection keep their later status, a forecast its outcome, a closed
+        position stays closed. Of several symbols' candles that close together, the last one's equity counts.
 
         Raises:
-            ReconciliationFailed: If a fill has the sequence of another one, as after a change of the broker's account.
+            ReconciliationFailed: If a fill or interest has the sequence of another one, as after a change of the broker's account.
+            LeaseLost: If another engine has taken the account over.
+            DatabaseUnavailable: If the database does not answer.
         """
-        with writing(self._engine).begin() as connection:
+        decisions = [decision_values(record) for record in batch.decisions]  # compressed before the database is locked
+        with self._writing() as connection:
             self._save_state(connection, state)
-            if batch.prediction is not None:
-                insert_prediction(connection, batch.prediction)
-            for decided in batch.signals:
-                self._insert_new(connection, SignalRow, _signal_values(decided), "signal_id")
-            for place, intent in enumerate(batch.intents):
-                self._insert_new(connection, OrderRow, _order_values(intent, place), "client_order_id")
-            for fill in batch.fills:
-                self._insert_new(connection, FillRow, _fill_values(fill), "sequence")
-                self._check_fill(connection, fill)
-            for record in batch.positions:
-                self._save_position(connection, record)
+            insert_predictions(connection, batch.predictions)
+            self._insert_new(connection, SignalRow, [signal_values(decided) for decided in batch.signals])
+            self._insert_new(connection, OrderRow, [order_values(intent, place) for place, intent in enumerate(batch.intents)])
+            self._insert_new(connection, ProtectionChangeRow, [change_values(change) for change in batch.changes])
+            self._save_transactions(connection, batch.transactions)
+            self._save_positions(connection, [position_values(record) for record in batch.positions])
             if batch.equity is not None:
                 self._save_equity(connection, batch.equity)
+            self._insert_new(connection, RiskEventRow, [risk_event_values(event) for event in batch.risk_events])
+            self._insert_new(connection, DecisionRow, decisions)
 
     def unresolved_orders(self) -> tuple[OrderRecord, ...]:
         """Return the orders whose status is intent or sent, oldest first."""
@@ -79,37 +126,77 @@ class SqlLedger:
 
         Raises:
             LookupError: If this engine has no such order.
+            LeaseLost: If another engine has taken the account over.
         """
         values = {"status": status.value}
         values |= {"broker_order_id": broker_order_id} if broker_order_id else {}
         values |= {"reason": reason} if reason else {}
         which = (OrderRow.engine_id == self._engine_id, OrderRow.client_order_id == client_order_id)
-        with writing(self._engine).begin() as connection:
-            marked = connection.execute(update(OrderRow).where(*which).values(values).returning(OrderRow.client_order_id)).all()
-            if not marked:
+        with self._writing() as connection:
+            if not connection.execute(update(OrderRow).where(*which).values(values)).rowcount:
                 raise LookupError(f"engine {self._engine_id} has no order {client_order_id}")
+
+    def mark_change(self, change_id: str, answer: ChangeAnswer) -> None:
+        """Save what the broker said to a change of protection; of several answers the last one counts.
+
+        Raises:
+            LookupError: If this engine has no such change.
+            LeaseLost: If another engine has taken the account over.
+        """
+        which = (ProtectionChangeRow.engine_id == self._engine_id, ProtectionChangeRow.change_id == change_id)
+        with self._writing() as connection:
+            if not connection.execute(update(ProtectionChangeRow).where(*which).values(answer_values(answer))).rowcount:
+                raise LookupError(f"engine {self._engine_id} has no change {change_id}")
+
+    def keep_settings(self, settings_hash: str, content: str) -> None:
+        """Keep the settings (JSON) that decisions refer to by their hash; those that are there already stay."""
+        with self._writing() as connection:
+            insert = insert_into(connection, EngineSettingsRow).values(settings_hash=settings_hash, content=content)
+            connection.execute(insert.on_conflict_do_nothing())
+
+    def prune_decisions(self, before: datetime) -> int:
+        """Remove the decisions made before a moment; return how many there were."""
+        with self._writing() as connection:
+            which = (DecisionRow.engine_id == self._engine_id, DecisionRow.at < before)
+            return connection.execute(delete(DecisionRow).where(*which)).rowcount
 
     def orders(self) -> tuple[OrderRecord, ...]:
         """Return every order, oldest first; those of one candle in the order they were decided."""
         return self._orders_where()
 
+    def kill_switch_request(self) -> KillSwitchRequest | None:
+        """Return the newest request of a person to set the kill switch, None if there never was one."""
+        newest = self._of(KillSwitchRequestRow).order_by(KillSwitchRequestRow.sequence.desc()).limit(1)
+        return next(iter(self._read(newest, kill_switch_request)), None)
+
     def signals(self) -> tuple[DecidedSignal, ...]:
         """Return every signal with what was decided about it, oldest first."""
-        query = select(SignalRow).where(SignalRow.engine_id == self._engine_id).order_by(SignalRow.made_at, SignalRow.signal_id)
-        with Session(self._engine) as session:
-            return tuple(_decided_signal(row) for row in session.scalars(query))
+        return self._read(self._of(SignalRow).order_by(SignalRow.made_at, SignalRow.signal_id), decided_signal)
+
+    def last_signals(self, limit: int) -> tuple[DecidedSignal, ...]:
+        """Return the newest signals with what was decided about them, newest first."""
+        query = self._of(SignalRow).order_by(SignalRow.made_at.desc(), SignalRow.signal_id.desc())
+        return self._read(query.limit(limit), decided_signal)
+
+    def changes(self) -> tuple[ChangeRecord, ...]:
+        """Return every change of protection, oldest first."""
+        query = self._of(ProtectionChangeRow).order_by(ProtectionChangeRow.created_at, ProtectionChangeRow.change_id)
+        return self._read(query, change_record)
 
     def fills(self) -> tuple[Fill, ...]:
         """Return every fill by its sequence."""
-        query = select(FillRow).where(FillRow.engine_id == self._engine_id).order_by(FillRow.sequence)
-        with Session(self._engine) as session:
-            return tuple(_fill(row) for row in session.scalars(query))
+        return self._read(self._of(FillRow).order_by(FillRow.sequence), fill_of)
+
+    def financings(self) -> tuple[Financing, ...]:
+        """Return all interest that was booked, by its sequence."""
+        return self._read(self._of(FinancingRow).order_by(FinancingRow.sequence), financing_of)
 
     def equity_curve(self) -> tuple[EquityPoint, ...]:
         """Return the account at every candle, oldest first."""
-        query = select(EquityRow).where(EquityRow.engine_id == self._engine_id).order_by(EquityRow.at)
-        with Session(self._engine) as session:
-            return tuple(EquityPoint(at=row.at, balance=row.balance, open_profit=row.open_profit) for row in session.scalars(query))
+        return self._read(
+            self._of(EquityRow).order_by(EquityRow.at),
+            lambda row: EquityPoint(at=row.at, balance=row.balance, open_profit=row.open_profit),
+        )
 
     def positions(self) -> tuple[PositionRecord, ...]:
         """Return every position, open or closed, by the time it was opened."""
@@ -119,223 +206,123 @@ class SqlLedger:
         """Return the positions that are open, by the time they were opened."""
         return tuple(record.position for record in self._positions_where(PositionRow.closed_at.is_(None)))
 
+    def risk_events(self) -> tuple[RiskEvent, ...]:
+        """Return every risk event, oldest first, then by kind and symbol."""
+        return self._read(self._of(RiskEventRow).order_by(RiskEventRow.at, RiskEventRow.kind, RiskEventRow.symbol), risk_event)
+
+    def decisions(self, symbol: str | None = None, limit: int | None = None) -> tuple[DecisionRecord, ...]:
+        """Return decisions, oldest first, then by symbol.
+
+        Args:
+            symbol: Only this one's.
+            limit: Only so many, the newest.
+        """
+        query = self._of(DecisionRow).order_by(DecisionRow.at.desc(), DecisionRow.symbol.desc())
+        query = query if symbol is None else query.where(DecisionRow.symbol == symbol)
+        return self._read(query.limit(limit), decision_record)[::-1]
+
+    def decision(self, symbol: str, at: datetime) -> DecisionRecord | None:
+        """Return what was decided on a symbol at a moment, None if nothing was or it is kept no more."""
+        query = self._of(DecisionRow).where(DecisionRow.symbol == symbol, DecisionRow.at == at)
+        return next(iter(self._read(query, decision_record)), None)
+
+    def settings(self, settings_hash: str) -> str | None:
+        """Return the settings (JSON) of a hash, None if they were never kept."""
+        query = select(EngineSettingsRow.content).where(EngineSettingsRow.settings_hash == settings_hash)
+        with answered(self._engine), Session(self._engine) as session:
+            return session.scalar(query)
+
+    @contextmanager
+    def _writing(self) -> Generator[Connection]:
+        with answered(self._engine), writing(self._engine).begin() as connection:
+            if self._lease is not None:
+                self._lease.check(connection)
+            yield connection
+
+    def _of(self, table: type[RowT]) -> Select[RowT]:
+        return select(table).where(table.__table__.c.engine_id == self._engine_id)
+
+    def _read(self, query: Select[RowT], value_of: Callable[[RowT], ValueT]) -> tuple[ValueT, ...]:
+        with answered(self._engine), Session(self._engine) as session:
+            return tuple(value_of(row) for row in session.scalars(query))
+
     def _orders_where(self, *conditions: ColumnElement[bool]) -> tuple[OrderRecord, ...]:
-        query = (
-            select(OrderRow)
-            .where(OrderRow.engine_id == self._engine_id, *conditions)
-            .order_by(OrderRow.created_at, OrderRow.place_in_batch, OrderRow.client_order_id)
-        )
-        with Session(self._engine) as session:
-            return tuple(_order_record(row) for row in session.scalars(query))
+        query = self._of(OrderRow).where(*conditions)
+        return self._read(query.order_by(OrderRow.created_at, OrderRow.place_in_batch, OrderRow.client_order_id), order_record)
 
     def _positions_where(self, *conditions: ColumnElement[bool]) -> tuple[PositionRecord, ...]:
-        query = (
-            select(PositionRow)
-            .where(PositionRow.engine_id == self._engine_id, *conditions)
-            .order_by(PositionRow.opened_at, PositionRow.client_order_id)
-        )
-        with Session(self._engine) as session:
-            return tuple(_position_record(row) for row in session.scalars(query))
+        query = self._of(PositionRow).where(*conditions)
+        return self._read(query.order_by(PositionRow.opened_at, PositionRow.client_order_id), position_record)
 
     def _save_state(self, connection: Connection, state: str) -> None:
-        changed = {"state": state, "saved_at": datetime.now(UTC)}
-        insert = insert_into(connection, EngineStateRow).values(engine_id=self._engine_id, **changed)
-        # The first statement, so that PostgreSQL too lets one commit of an engine wait for the other.
-        connection.execute(
-            insert.on_conflict_do_update(index_elements=["engine_id"], set_=changed, where=EngineStateRow.state != state)
-        )
+        def upsert(insert: _Insert) -> _Insert:
+            new = insert.excluded
+            changed = {"state": new.state, "saved_at": new.saved_at}
+            return insert.on_conflict_do_update(index_elements=["engine_id"], set_=changed, where=EngineStateRow.state != new.state)
 
-    def _insert_new(
-        self,
-        connection: Connection,
-        table: type[SignalRow | OrderRow | FillRow],
-        values: Mapping[str, Any],
-        key: str,
+        # The first statement but for the lease, so that PostgreSQL too lets one commit of an engine wait for the other.
+        self._insert(connection, EngineStateRow, upsert, [{"state": state, "saved_at": datetime.now(UTC)}])
+
+    def _insert_new(self, connection: Connection, table: type[Base], rows: Sequence[_Row]) -> None:
+        """Insert the rows whose key is not there yet, all in one statement."""
+        self._insert(connection, table, lambda insert: insert.on_conflict_do_nothing(), rows)
+
+    def _insert(
+        self, connection: Connection, table: type[Base], completed: Callable[[_Insert], _Insert], rows: Sequence[_Row]
     ) -> None:
-        insert = insert_into(connection, table).values(engine_id=self._engine_id, **values)
-        connection.execute(insert.on_conflict_do_nothing(index_elements=["engine_id", key]))
+        """Insert rows, all in one statement, which `completed` tells what to do on a conflict; a table's is always the same."""
+        if rows:
+            if table not in self._inserts:  # made once: making a statement takes longer than inserting a row
+                self._inserts[table] = completed(insert_into(connection, table))
+            connection.execute(self._inserts[table], [{"engine_id": self._engine_id, **row} for row in rows])
 
-    def _check_fill(self, connection: Connection, fill: Fill) -> None:
-        which = (FillRow.engine_id == self._engine_id, FillRow.sequence == fill.sequence)
-        stored = connection.execute(select(FillRow.__table__).where(*which)).one()
-        differing = [name for name, value in _fill_values(fill).items() if getattr(stored, name) != value]
+    def _save_transactions(self, connection: Connection, transactions: Sequence[Transaction]) -> None:
+        if not transactions:
+            return
+        fills = [fill_values(each) for each in transactions if isinstance(each, Fill)]
+        financings = [financing_values(each) for each in transactions if isinstance(each, Financing)]
+        self._insert_new(connection, FillRow, fills)
+        self._insert_new(connection, FinancingRow, financings)
+        sequences = [each.sequence for each in transactions]
+        stored_fills = self._stored(connection, FillRow, sequences)
+        stored_financings = self._stored(connection, FinancingRow, sequences)
+        both = sorted(stored_fills.keys() & stored_financings.keys())
+        if both:
+            raise ReconciliationFailed(f"transaction {both[0]} of engine {self._engine_id} is a fill, and interest as well")
+        for row in fills:
+            self._check_same("fill", row, stored_fills[row["sequence"]])
+        for row in financings:
+            self._check_same("interest", row, stored_financings[row["sequence"]])
+
+    def _stored(self, connection: Connection, table: type[FillRow | FinancingRow], sequences: Iterable[int]) -> dict[int, _Row]:
+        query = select(table.__table__).where(table.engine_id == self._engine_id, table.sequence.in_(sequences))
+        return {row["sequence"]: dict(row) for row in connection.execute(query).mappings()}
+
+    def _check_same(self, name: str, row: _Row, stored: _Row) -> None:
+        differing = [column for column, value in row.items() if stored[column] != value]
         if differing:
+            found, recorded = (
+                ", ".join(f"{column} {each[column]}" for column in ("client_order_id", *differing)) for each in (row, stored)
+            )
             raise ReconciliationFailed(
-                f"fill {fill.sequence} of engine {self._engine_id} is already recorded with another {', '.join(differing)}: "
-                f"found order {fill.client_order_id} at {fill.price}, recorded order {stored.client_order_id} at {stored.price}"
+                f"{name} {row['sequence']} of engine {self._engine_id} is already recorded with another {', '.join(differing)}: "
+                f"found {found}; recorded {recorded}"
             )
 
     def _save_equity(self, connection: Connection, point: EquityPoint) -> None:
-        values = {"balance": point.balance, "open_profit": point.open_profit}
-        insert = insert_into(connection, EquityRow).values(engine_id=self._engine_id, at=point.at, **values)
-        connection.execute(insert.on_conflict_do_update(index_elements=["engine_id", "at"], set_=values))
+        def upsert(insert: _Insert) -> _Insert:
+            changed = {column: insert.excluded[column] for column in ("balance", "open_profit")}
+            return insert.on_conflict_do_update(index_elements=["engine_id", "at"], set_=changed)
 
-    def _save_position(self, connection: Connection, record: PositionRecord) -> None:
-        values = _position_values(record)
-        insert = insert_into(connection, PositionRow).values(engine_id=self._engine_id, **values)
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["engine_id", "client_order_id"], set_=values, where=PositionRow.closed_at.is_(None)
+        row = {"at": point.at, "balance": point.balance, "open_profit": point.open_profit}
+        self._insert(connection, EquityRow, upsert, [row])
+
+    def _save_positions(self, connection: Connection, rows: Sequence[_Row]) -> None:
+        def upsert(insert: _Insert) -> _Insert:
+            return insert.on_conflict_do_update(
+                index_elements=["engine_id", "client_order_id"],
+                set_={column: insert.excluded[column] for column in rows[0]},
+                where=PositionRow.closed_at.is_(None),
             )
-        )
 
-
-def _signal_values(decided: DecidedSignal) -> dict[str, Any]:
-    signal = decided.signal
-    return {
-        "signal_id": signal.signal_id,
-        "symbol": signal.symbol,
-        "made_at": signal.made_at,
-        "horizon_minutes": signal.horizon_minutes,
-        "direction": signal.direction.value,
-        "strength": signal.strength,
-        "price": signal.price,
-        "stop": signal.stop,
-        "target": signal.target,
-        "uncertainty_pct": signal.uncertainty_pct,
-        "regime": signal.regime.value,
-        **{f"quality_{name}": getattr(signal.quality, name) for name in QualityScore.__slots__},
-        "members": [_member_values(member) for member in signal.members],
-        "verdict": decided.verdict.value,
-        "reason": decided.reason,
-        "base_units": decided.base_units,
-        "units": decided.units,
-    }
-
-
-def _member_values(member: Signal) -> dict[str, Any]:
-    return {
-        "source": member.source.value,
-        "symbol": member.symbol,
-        "made_at": member.made_at.isoformat(),
-        "horizon_minutes": member.horizon_minutes,
-        "direction": member.direction.value,
-        "strength": member.strength,
-        "price": member.price,
-        "stop": member.stop,
-        "target": member.target,
-    }
-
-
-def _order_values(intent: OrderIntent, place: int) -> dict[str, Any]:
-    return {
-        "client_order_id": intent.client_order_id,
-        "signal_id": intent.signal_id,
-        "symbol": intent.symbol,
-        "side": intent.side.value,
-        "units": intent.units,
-        "purpose": intent.purpose.value,
-        "stop": intent.stop,
-        "target": intent.target,
-        "created_at": intent.created_at,
-        "place_in_batch": place,
-        "status": OrderStatus.INTENT.value,
-        "broker_order_id": "",
-        "reason": "",
-    }
-
-
-def _fill_values(fill: Fill) -> dict[str, Any]:
-    return {
-        "sequence": fill.sequence,
-        "client_order_id": fill.client_order_id,
-        "symbol": fill.symbol,
-        "side": fill.side.value,
-        "units": fill.units,
-        "price": fill.price,
-        "reason": fill.reason.value,
-        "profit": fill.profit,
-        "filled_at": fill.filled_at,
-    }
-
-
-def _position_values(record: PositionRecord) -> dict[str, Any]:
-    position = record.position
-    return {
-        "client_order_id": position.client_order_id,
-        "symbol": position.symbol,
-        "side": position.side.value,
-        "units": position.units,
-        "entry_price": position.entry_price,
-        "stop": position.stop,
-        "target": position.target,
-        "opened_at": position.opened_at,
-        "closed_at": record.closed_at,
-        "exit_price": record.exit_price,
-        "profit": record.profit,
-    }
-
-
-def _decided_signal(row: SignalRow) -> DecidedSignal:
-    signal = FusedSignal(
-        symbol=row.symbol,
-        made_at=row.made_at,
-        horizon_minutes=row.horizon_minutes,
-        direction=Direction(row.direction),
-        strength=row.strength,
-        price=row.price,
-        stop=row.stop,
-        target=row.target,
-        uncertainty_pct=row.uncertainty_pct,
-        regime=Regime(row.regime),
-        quality=QualityScore(**{name: getattr(row, f"quality_{name}") for name in QualityScore.__slots__}),
-        members=tuple(_member(content) for content in row.members),
-    )
-    return DecidedSignal(signal=signal, verdict=Verdict(row.verdict), reason=row.reason, base_units=row.base_units, units=row.units)
-
-
-def _member(content: Mapping[str, Any]) -> Signal:
-    return Signal(
-        source=SignalSource(content["source"]),
-        symbol=content["symbol"],
-        made_at=datetime.fromisoformat(content["made_at"]).astimezone(UTC),
-        horizon_minutes=content["horizon_minutes"],
-        direction=Direction(content["direction"]),
-        strength=content["strength"],
-        price=content["price"],
-        stop=content["stop"],
-        target=content["target"],
-    )
-
-
-def _order_record(row: OrderRow) -> OrderRecord:
-    intent = OrderIntent(
-        client_order_id=row.client_order_id,
-        signal_id=row.signal_id,
-        symbol=row.symbol,
-        side=Side(row.side),
-        units=row.units,
-        purpose=OrderPurpose(row.purpose),
-        stop=row.stop,
-        target=row.target,
-        created_at=row.created_at,
-    )
-    return OrderRecord(intent=intent, status=OrderStatus(row.status), broker_order_id=row.broker_order_id, reason=row.reason)
-
-
-def _fill(row: FillRow) -> Fill:
-    return Fill(
-        sequence=row.sequence,
-        client_order_id=row.client_order_id,
-        symbol=row.symbol,
-        side=Side(row.side),
-        units=row.units,
-        price=row.price,
-        reason=FillReason(row.reason),
-        profit=row.profit,
-        filled_at=row.filled_at,
-    )
-
-
-def _position_record(row: PositionRow) -> PositionRecord:
-    position = Position(
-        client_order_id=row.client_order_id,
-        symbol=row.symbol,
-        side=Side(row.side),
-        units=row.units,
-        entry_price=row.entry_price,
-        stop=row.stop,
-        target=row.target,
-        opened_at=row.opened_at,
-    )
-    return PositionRecord(position=position, closed_at=row.closed_at, exit_price=row.exit_price, profit=row.profit)
+        self._insert(connection, PositionRow, upsert, rows)

@@ -42,8 +42,8 @@ class ResolvedForecast:
     direction_right: bool | None  # None when the forecast took no side, or the market did not move
 
 
-def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> None:
-    """Store a forecast inside the caller's transaction; one that is there already stays as it is, with its outcome."""
+def insert_predictions(connection: Connection, predictions: Iterable[LDM4TSPrediction]) -> None:
+    """Store forecasts inside the caller's transaction; one that is there already stays as it is, with its outcome."""
     rows = [
         {
             "symbol": prediction.symbol,
@@ -62,6 +62,7 @@ def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> N
             "num_samples": prediction.num_samples,
             "model_version": prediction.model_version,
         }
+        for prediction in predictions
         for horizon_minutes, horizon in prediction.horizons.items()
     ]
     if rows:
@@ -71,8 +72,7 @@ def insert_prediction(connection: Connection, prediction: LDM4TSPrediction) -> N
 def record_predictions(engine: Engine, predictions: Sequence[LDM4TSPrediction]) -> None:
     """Store forecasts in one transaction; the same again change nothing."""
     with writing(engine).begin() as connection:
-        for prediction in predictions:
-            insert_prediction(connection, prediction)
+        insert_predictions(connection, predictions)
 
 
 def resolve_outcomes(engine: Engine, series: CandleSeries, *, spread: float) -> int:

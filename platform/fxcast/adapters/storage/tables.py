@@ -1,56 +1,33 @@
-"""The tables, as SQLAlchemy models.
+"""The tables, as SQLAlchemy models: forecasts, models and access here, those of the trading engine in `engine_tables`.
 
-A change here needs a migration and a new `SCHEMA_REVISION`; a test compares the three.
+A change here or there needs a migration and a new `SCHEMA_REVISION`; a test compares the three.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, Index, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from fxcast.adapters.storage.types import ExactDecimal, UtcDateTime
+from fxcast.adapters.storage import engine_tables
+from fxcast.adapters.storage.base import Base, utc_now
+
+# Whoever knows these tables must know the engine's too: the metadata of all of them is what migrations are compared with.
+__all__ = [
+    "SCHEMA_REVISION",
+    "AccessTokenRow",
+    "Base",
+    "InferenceMinuteRow",
+    "ModelQualityRow",
+    "ModelRow",
+    "PredictionRow",
+    "engine_tables",
+]
 
 # The Alembic revision that these models describe. A constant, so that opening a database needs no migrations folder.
-SCHEMA_REVISION = "0003"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Base(DeclarativeBase):
-    """Base of every table; constraints get predictable names, so that later migrations can refer to them."""
-
-    metadata: ClassVar[MetaData] = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: UtcDateTime(),
-        Decimal: ExactDecimal(),
-        float: Double(),
-        bool: Boolean(),
-        int: Integer(),
-    }
+SCHEMA_REVISION = "0004"
 
 
 class PredictionRow(Base):
@@ -74,7 +51,7 @@ class PredictionRow(Base):
     inference_time_ms: Mapped[float]
     num_samples: Mapped[int]
     model_version: Mapped[str] = mapped_column(String(128))
-    created_at: Mapped[datetime] = mapped_column(default=_now)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
     target_at: Mapped[datetime | None]
     actual_price: Mapped[float | None]
     error: Mapped[float | None]
@@ -113,7 +90,7 @@ class ModelRow(Base):
     data_start: Mapped[datetime]
     data_end: Mapped[datetime]
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
-    created_at: Mapped[datetime] = mapped_column(default=_now)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
     is_active: Mapped[bool]
 
     __table_args__ = (
@@ -212,123 +189,3 @@ class AccessTokenRow(Base):
             postgresql_where=text("replaced_at IS NULL AND revoked_at IS NULL"),
         ),
     )
-
-
-class EngineStateRow(Base):
-    """The state of an engine after its last candle; everything else of an engine refers to it."""
-
-    __tablename__ = "engine_states"
-
-    engine_id: Mapped[str] = mapped_column(String(128), primary_key=True)
-    state: Mapped[str] = mapped_column(Text)
-    saved_at: Mapped[datetime] = mapped_column(default=_now)
-
-
-def _engine_key() -> Mapped[str]:
-    return mapped_column(String(128), ForeignKey("engine_states.engine_id"), primary_key=True)
-
-
-class SignalRow(Base):
-    """A fused signal with what was decided about it. Its prices are the model's floats; units are money."""
-
-    __tablename__ = "signals"
-
-    engine_id: Mapped[str] = _engine_key()
-    signal_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    symbol: Mapped[str] = mapped_column(String(16))
-    made_at: Mapped[datetime]
-    horizon_minutes: Mapped[int]
-    direction: Mapped[str] = mapped_column(String(16))
-    strength: Mapped[float]
-    price: Mapped[float]
-    stop: Mapped[float]
-    target: Mapped[float]
-    uncertainty_pct: Mapped[float | None]
-    regime: Mapped[str] = mapped_column(String(16))
-    quality_consistency: Mapped[float]
-    quality_confirmation: Mapped[float]
-    quality_strength: Mapped[float]
-    quality_timing: Mapped[float]
-    quality_risk_reward: Mapped[float]
-    quality_regime_alignment: Mapped[float]
-    quality_weighted_mean: Mapped[float]
-    quality_uncertainty_penalty: Mapped[float]
-    quality_total: Mapped[float]
-    members: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    verdict: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
-    base_units: Mapped[Decimal]
-    units: Mapped[Decimal]
-
-
-class OrderRow(Base):
-    """An order from intent to its end."""
-
-    __tablename__ = "orders"
-
-    engine_id: Mapped[str] = _engine_key()
-    client_order_id: Mapped[str] = mapped_column(String(128), primary_key=True)
-    signal_id: Mapped[str] = mapped_column(String(64))
-    symbol: Mapped[str] = mapped_column(String(16))
-    side: Mapped[str] = mapped_column(String(8))
-    units: Mapped[Decimal]
-    purpose: Mapped[str] = mapped_column(String(8))
-    stop: Mapped[Decimal | None]
-    target: Mapped[Decimal | None]
-    created_at: Mapped[datetime]
-    place_in_batch: Mapped[int]  # orders of one candle share created_at; a close may have to go before an open
-    status: Mapped[str] = mapped_column(String(16))
-    broker_order_id: Mapped[str] = mapped_column(String(128))
-    reason: Mapped[str] = mapped_column(Text)
-
-    __table_args__ = (
-        # The orders to ask the broker about: read at every candle, out of all that the engine ever placed.
-        Index("ix_orders_status", "engine_id", "status"),
-    )
-
-
-class FillRow(Base):
-    """An execution at the broker."""
-
-    __tablename__ = "fills"
-
-    engine_id: Mapped[str] = _engine_key()
-    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    client_order_id: Mapped[str] = mapped_column(String(128))
-    symbol: Mapped[str] = mapped_column(String(16))
-    side: Mapped[str] = mapped_column(String(8))
-    units: Mapped[Decimal]
-    price: Mapped[Decimal]
-    reason: Mapped[str] = mapped_column(String(16))
-    profit: Mapped[Decimal]
-    filled_at: Mapped[datetime]
-
-
-class PositionRow(Base):
-    """A position, open while `closed_at` is null."""
-
-    __tablename__ = "positions"
-
-    engine_id: Mapped[str] = _engine_key()
-    client_order_id: Mapped[str] = mapped_column(String(128), primary_key=True)
-    symbol: Mapped[str] = mapped_column(String(16))
-    side: Mapped[str] = mapped_column(String(8))
-    units: Mapped[Decimal]
-    entry_price: Mapped[Decimal]
-    stop: Mapped[Decimal]
-    target: Mapped[Decimal | None]
-    opened_at: Mapped[datetime]
-    closed_at: Mapped[datetime | None]
-    exit_price: Mapped[Decimal | None]
-    profit: Mapped[Decimal | None]
-
-
-class EquityRow(Base):
-    """The account at a candle's close."""
-
-    __tablename__ = "equity"
-
-    engine_id: Mapped[str] = _engine_key()
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    balance: Mapped[Decimal]
-    open_profit: Mapped[Decimal]

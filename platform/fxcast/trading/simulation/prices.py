@@ -1,0 +1,128 @@
+"""From candles to what can be bought and sold at: spread by hour, slippage, and the price of an order that comes late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from fxcast.domain.calendar import NEW_YORK
+from fxcast.domain.candle import Candle
+from fxcast.domain.instrument import Instrument, default_instrument
+from fxcast.domain.money import Quote
+from fxcast.domain.order import Side
+from fxcast.trading.config import CandleSide, PaperMarketConfig
+
+_HOUR = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
+_WHOLE_DAY = 25  # hours, the one that a clock is set back over included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandleQuotes:
+    """A closed candle as bid and ask.
+
+    Open and close have the spread of their moment; low and high, whose moment nobody knows, the widest of the candle's hours.
+    """
+
+    symbol: str
+    opened_at: datetime
+    closed_at: datetime
+    open: Quote
+    low: Quote
+    high: Quote
+    close: Quote
+
+    def worst(self, side: Side) -> Decimal:
+        """Return the worst price at which a position of a side could have been closed."""
+        return self.low.bid if side is Side.BUY else self.high.ask
+
+    def best(self, side: Side) -> Decimal:
+        """Return the best price at which a position of a side could have been closed."""
+        return self.high.bid if side is Side.BUY else self.low.ask
+
+
+def candle_quotes(config: PaperMarketConfig, symbol: str, candle: Candle, closed_at: datetime) -> CandleQuotes:
+    """Return a candle's prices as bid and ask, on the tick."""
+    instrument = default_instrument(symbol)
+    inside = _widest_spread(config, instrument, candle.open_time, closed_at)
+
+    def quote(price: float, spread: Decimal, at: datetime) -> Quote:
+        return _quote(config, instrument, instrument.round_price(price), spread, at)
+
+    return CandleQuotes(
+        symbol=symbol,
+        opened_at=candle.open_time,
+        closed_at=closed_at,
+        open=quote(candle.open, _spread_at(config, instrument, candle.open_time), candle.open_time),
+        low=quote(candle.low, inside, closed_at),
+        high=quote(candle.high, inside, closed_at),
+        close=quote(candle.close, _spread_at(config, instrument, closed_at), closed_at),
+    )
+
+
+def active_at(config: PaperMarketConfig, created_at: datetime) -> datetime:
+    """Return when an order reaches the market."""
+    return created_at + int(config.latency_s * 1_000_000) * _MICROSECOND
+
+
+def late_quote(config: PaperMarketConfig, symbol: str, candle: Candle, closed_at: datetime, *, side: Side, at: datetime) -> Quote:
+    """Return what an order of a side meets that becomes active inside a candle.
+
+    What the price did until then is unknown. The open is moved toward the candle's extreme on the trader's wrong side (the high
+    for a buy) by the share of the candle that has passed, and rounded against the trader; the spread is the widest until then.
+    """
+    instrument = default_instrument(symbol)
+    share = Decimal((at - candle.open_time) // _MICROSECOND) / ((closed_at - candle.open_time) // _MICROSECOND)
+    opening = instrument.round_price(candle.open)
+    extreme = instrument.round_price(candle.high if side is Side.BUY else candle.low)
+    moved = opening + (extreme - opening) * share
+    price = moved.quantize(instrument.tick, rounding=ROUND_CEILING if side is Side.BUY else ROUND_FLOOR)
+    spread = max(_widest_spread(config, instrument, candle.open_time, at), _spread_at(config, instrument, at))
+    return _quote(config, instrument, price, spread, at)
+
+
+def slippage(config: PaperMarketConfig, symbol: str) -> Decimal:
+    """Return what market orders and stops lose on top of the spread, in quote currency."""
+    instrument = default_instrument(symbol)
+    return instrument.round_price(config.slippage_pips * instrument.pip)
+
+
+def slipped(config: PaperMarketConfig, symbol: str, side: Side, quote: Quote) -> Decimal:
+    """Return what a market order is filled at."""
+    return quote.opening(side) + side.sign * slippage(config, symbol)
+
+
+def paper_instrument(config: PaperMarketConfig, symbol: str) -> Instrument:
+    """Return a symbol's usual conventions, with this market's margin and least distance of a stop."""
+    usual = default_instrument(symbol)
+    return replace(usual, margin_rate=1 / config.leverage, min_stop_distance=usual.round_price(config.min_stop_pips * usual.pip))
+
+
+def _spread_at(config: PaperMarketConfig, instrument: Instrument, at: datetime) -> Decimal:
+    by_hour = config.spread_pips_by_hour
+    pips = by_hour.get(at.astimezone(NEW_YORK).hour, config.spread_pips) if by_hour else config.spread_pips
+    return instrument.round_price(pips * instrument.pip)
+
+
+def _widest_spread(config: PaperMarketConfig, instrument: Instrument, start: datetime, end: datetime) -> Decimal:
+    """Return the widest spread from a moment until just before another."""
+    moments = [start]
+    if config.spread_pips_by_hour:
+        following = start.replace(minute=0, second=0, microsecond=0) + _HOUR
+        while following < end and len(moments) < _WHOLE_DAY:
+            moments.append(following)
+            following += _HOUR
+    return max(_spread_at(config, instrument, moment) for moment in moments)
+
+
+def _quote(config: PaperMarketConfig, instrument: Instrument, known: Decimal, spread: Decimal, at: datetime) -> Quote:
+    """Turn a price of the candles into bid and ask, on the tick; ask − bid is the spread exactly."""
+    match config.candle_side:
+        case CandleSide.BID:
+            return Quote(bid=known, ask=known + spread, at=at)
+        case CandleSide.ASK:
+            return Quote(bid=known - spread, ask=known, at=at)
+        case CandleSide.MID:
+            bid = instrument.round_price(known - spread / 2)
+            return Quote(bid=bid, ask=bid + spread, at=at)
