@@ -45,10 +45,10 @@ class TaskRegimeFitter:
         if not self._asked:
             return ()
         done, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=None if self._waits else 0)
-        return tuple(self._taken(answer) for answer in self._asked if answer in set(done))
+        return tuple(self._taken(answer) for answer in list(self._asked) if answer in set(done))
 
     def _taken(self, answer: ObjectRef[Any]) -> FittedRegimes:
-        symbol, at = self._asked[answer]
+        symbol, at = self._asked.pop(answer)
         try:
             model = cast("RegimeModel | None", ray.get(answer))
         except RayError as error:

@@ -78,6 +78,7 @@ def decided(at: datetime = NOON) -> DecidedSignal:
         reason="within limits",
         base_units=Decimal(20_000),
         units=Decimal(15000),
+        explanation=("timing cost 0.12: (1 − 0.52) × weight 0.25",),
         arithmetic=("1 % of 100000 to the stop: 22222 units", "× 0.76 for uncertainty"),
     )
 

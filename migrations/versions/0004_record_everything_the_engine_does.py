@@ -27,6 +27,7 @@ _WEIGHTS_BEFORE = {
 
 def upgrade() -> None:
     op.add_column("signals", sa.Column("quality_weights", sa.JSON(), server_default=sa.text("'[]'"), nullable=False))
+    op.add_column("signals", sa.Column("explanation", sa.JSON(), server_default=sa.text("'[]'"), nullable=False))
     op.add_column("signals", sa.Column("arithmetic", sa.JSON(), server_default=sa.text("'[]'"), nullable=False))
     for regime, weights in _WEIGHTS_BEFORE.items():
         op.execute(f"UPDATE signals SET quality_weights = '{json.dumps(weights)}' WHERE regime = '{regime}'")  # noqa: S608 (constants)
@@ -126,4 +127,5 @@ def downgrade() -> None:
     op.drop_column("orders", "purpose_reason")
     op.drop_index("ix_signals_made_at", table_name="signals")
     op.drop_column("signals", "arithmetic")
+    op.drop_column("signals", "explanation")
     op.drop_column("signals", "quality_weights")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import socket
 import ssl
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,10 +38,13 @@ from fxcast.adapters.brokers.ctrader_messages import ACCESS_TOKEN, CLIENT_ID, CL
 from tests.brokers.ctrader_account import ACCEPTED, CTraderAccount, Json, Refused
 from tests.brokers.ctrader_answers import answer, named, spot
 
+_LOG = logging.getLogger(__name__)
+_LOG.setLevel(logging.WARNING)  # tests look at what the client logs
 CREDENTIALS = {CLIENT_ID: "2001_application", CLIENT_SECRET: "s3cret-of-the-application", ACCESS_TOKEN: "t0ken-of-the-trader"}
 RETRY_AFTER_S = 7
 NEW_ORDER, AMEND, CLOSE, RECONCILE, DEAL_LIST, ORDER_LIST, TRADER = 2106, 2110, 2111, 2124, 2133, 2175, 2121
 _EXECUTION, _ORDER_ERROR, _ERROR, _SPOT, _HEARTBEAT = 2126, 2132, 2142, 2131, 51
+_HISTORY = {DEAL_LIST, ORDER_LIST, 2181, 2183}
 _TRADING = {NEW_ORDER, AMEND, CLOSE}
 
 
@@ -54,6 +60,7 @@ class Fault(StrEnum):
     LIMITED = "REQUEST_FREQUENCY_EXCEEDED"
     BLOCKED = "BLOCKED_PAYLOAD_TYPE, with a pause"
     SESSION_OVER = "ACCOUNT_NOT_AUTHORIZED"
+    UNNAMED = "the events do not name the request"
     REVERSED = "the events come in the wrong order, and only one of them names the request"
     TWICE = "each event comes twice, among those of others"
     REQUOTE = "nobody deals at the price: accepted, then cancelled"
@@ -80,6 +87,7 @@ class CTraderServer:
         slashes: Call symbols EUR/USD.
 
     Attributes:
+        limits_history: Whether more than five requests of the past within a second are refused.
         seen: Kind and payload of the requests.
         connects: Connections so far.
         is_silent: Whether it hears nothing and says nothing.
@@ -95,6 +103,8 @@ class CTraderServer:
         self.heartbeats = 0
         self.is_silent = False
         self.scope = 1
+        self.limits_history = False
+        self._history: deque[float] = deque(maxlen=5)
         self._names = names
         self._slashes = slashes
         self._planned: list[_Planned] = []
@@ -119,7 +129,9 @@ class CTraderServer:
 
     def start(self) -> None:
         """Listen; after `stop`, at the port of before."""
-        self._server = serve(self._serve, "127.0.0.1", self.port, ssl=self._context, ping_interval=None, close_timeout=0.2)
+        self._server = serve(
+            self._serve, "127.0.0.1", self.port, ssl=self._context, ping_interval=None, close_timeout=0.2, logger=_LOG
+        )
         self.port = self._server.socket.getsockname()[1]
         threading.Thread(target=self._server.serve_forever, daemon=True, name="ctrader-server").start()
 
@@ -136,6 +148,7 @@ class CTraderServer:
     def settings(self, **changes: Any) -> CTraderBrokerSettings:
         """Return what a client needs, with short waits; the credentials are `CREDENTIALS`, in the environment."""
         ours: Json = {"url": self.url, "ca_file": self.ca_file, "account_id": self.account.account_id, "settle_s": 0}
+        ours |= {"history_requests_per_s": 1000}
         waits = {"connect_timeout_s": 10, "request_timeout_s": 10, "order_timeout_s": 10, "quote_timeout_s": 10}
         return CTraderBrokerSettings(**(ours | waits | changes))
 
@@ -224,6 +237,12 @@ class CTraderServer:
         return True
 
     def _handle(self, client: ServerConnection, kind: int, payload: Json, client_msg_id: str) -> None:
+        if self.limits_history and kind in _HISTORY:
+            now = time.monotonic()
+            if len(self._history) == self._history.maxlen and now - self._history[0] < 1:
+                self._error(client, "REQUEST_FREQUENCY_EXCEEDED", client_msg_id)
+                return
+            self._history.append(now)
         planned = next((each for each in self._planned if each.payload_type == kind), None)
         if planned is not None:
             self._planned.remove(planned)
@@ -303,6 +322,9 @@ class CTraderServer:
             case Fault.REVERSED:
                 for place, event in enumerate(reversed(events)):
                     self._send(client, _EXECUTION, event, client_msg_id if place == len(events) - 1 else "")
+            case Fault.UNNAMED:
+                for event in events:
+                    self._send(client, _EXECUTION, event)
             case Fault.TWICE:
                 other = {"ctidTraderAccountId": self.account.account_id, "executionType": "SWAP"}
                 for event in [other, *events, *events]:

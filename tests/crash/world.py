@@ -33,7 +33,7 @@ from tests.fakes import ScriptedForecasts
 
 ENGINE_ID = "crash"
 HOUR = timedelta(hours=1)
-START = datetime(2017, 3, 7, 12, tzinfo=UTC)  # a Tuesday: 17:00 New York comes twice, and the weekend does not
+START = datetime(2017, 3, 7, 12, tzinfo=UTC)  # a Tuesday: 17:00 New York comes once, and no weekend
 MOMENTS = 24
 HORIZON = 180
 _BEFORE = 320  # candles: enough to fit regimes on
@@ -47,7 +47,7 @@ _SERIES = {
         range_width=0.0003,
         seed=seed,
     )
-    for symbol, price, seed in (("EURUSD", 1.10, 11), ("GBPUSD", 1.25, 5))
+    for symbol, price, seed in (("EURUSD", 1.10, 21), ("GBPUSD", 1.25, 5))
 }
 TRADING = TradingConfig(
     ldm4ts_horizons=(HORIZON,),

@@ -161,7 +161,7 @@ def check_what_was_recorded(ledger: SqlLedger) -> None:
     # What the scorer weighed with then, by regime.
     assert calm.signal.quality.weights == (0.15, 0.1, 0.15, 0.15, 0.25, 0.2)
     assert wild.signal.quality.weights == (0.25, 0.15, 0.1, 0.25, 0.15, 0.1)
-    assert wild.arithmetic == ()
+    assert (wild.explanation, wild.arithmetic) == ((), ())
     (order,) = ledger.orders()
     assert (order.intent.reason, order.reason) == ("", "at market")
     assert ledger.fills()[0].commission == 0

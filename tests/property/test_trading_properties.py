@@ -95,9 +95,7 @@ def test_state_survives_json_to_the_last_digit(
         kill_switch=switch,
         cursors={"EURUSD": cursor},
         prices={"EURUSD": Decimal("1.10000")},
-        forecasts={
-            "EURUSD": {"ldm4ts_forecast": LastForecast(prediction=make_prediction({240: (mean, std)}, price=mean), age_bars=3)}
-        },
+        forecasts={"EURUSD": {"ldm4ts_forecast": forecast}},
         peak_equity=equity,
         day=(cursor + timedelta(days=1)).date(),
         day_first_equity=equity,

@@ -194,7 +194,7 @@ class TestWhichAccount:
     @pytest.mark.parametrize("changes", [{"account_id": None}, {"environment": "live"}])
     def test_an_account_that_is_not_clearly_meant_is_refused(self, changes: dict[str, Any]) -> None:
         settings = CTraderBrokerSettings(**({"account_id": 7} | changes))
-        with pytest.raises(BadSetting, match="account_id|allow_live"):
+        with pytest.raises(BadSetting, match=r"account_id|allow_live"):
             CTraderBroker(settings, SYMBOLS, SystemClock())
 
     def test_a_live_account_is_named_loudly(self) -> None:
@@ -383,12 +383,13 @@ class TestOrders:
         assert broker.positions()[0].stop == Decimal("1.095")
         broker.close()
 
-    @pytest.mark.parametrize("fault", [Fault.REVERSED, Fault.TWICE, Fault.GARBAGE])
+    @pytest.mark.parametrize("fault", [Fault.REVERSED, Fault.TWICE, Fault.UNNAMED, Fault.GARBAGE])
     def test_the_order_in_which_events_come_does_not_matter(
         self, broker: CTraderBroker, server: CTraderServer, fault: Fault
     ) -> None:
         server.account.slippage = Decimal("0.00010")
         server.plan(fault, NEW_ORDER)
+        server.plan(fault, AMEND)
         answer = broker.place_order(intent_of())
         assert (answer.status, answer.filled_units) == (OrderStatus.FILLED, 10_000)
         assert broker.positions()[0].stop == Decimal("1.095")
@@ -573,6 +574,18 @@ class TestConnections:
         assert caught.value.retry_after_s == RETRY_AFTER_S
         assert broker.place_order(intent_of()).status is OrderStatus.FILLED
 
+    def test_requests_of_the_past_are_paced_so_that_none_is_refused(self, server: CTraderServer) -> None:
+        server.limits_history = True
+        broker = broker_of(server, history_requests_per_s=4)  # one less, since they may be held up on the way
+        for _ in range(9):
+            broker.transactions_since(0)
+        broker.close()
+        hasty = broker_of(server)
+        with pytest.raises(RateLimited):
+            for _ in range(9):
+                hasty.transactions_since(0)
+        hasty.close()
+
 
 class TestProtectionAndClosing:
     def test_a_change_sets_stop_and_target_exactly(self, broker: CTraderBroker) -> None:
@@ -612,6 +625,14 @@ class TestProtectionAndClosing:
         broker.place_order(intent_of())
         server.plan(Fault.REJECTED, CLOSE, "POSITION_NOT_FOUND")
         assert broker.close_position(closing_of()).status is OrderStatus.REJECTED
+
+    def test_a_refused_close_is_not_taken_for_what_a_person_does_later(self, broker: CTraderBroker, server: CTraderServer) -> None:
+        broker.place_order(intent_of())
+        server.plan(Fault.LIMITED, CLOSE)
+        with pytest.raises(RateLimited):
+            broker.close_position(closing_of())
+        server.hands(lambda account: account.close(*_only(account)))
+        assert [(fill.client_order_id, fill.reason) for fill in fills_of(broker)][1:] == [(OPEN, FillReason.MANUAL)]
 
     def test_the_same_close_again_closes_no_more(self, broker: CTraderBroker, server: CTraderServer) -> None:
         broker.place_order(intent_of(units=Decimal(20_000)))

@@ -117,6 +117,10 @@ def test_strong_forecast_opens_a_protected_position_sized_by_its_uncertainty() -
     # 500 dollars over 17.9 pips and 1 pip of spread: 264,550; uncertainty 100 × 0.002 / 1.1 = 0.1818 % of 0.5 %: × 0.63636
     assert (verdict.base_units, verdict.units) == (Decimal(264_000), Decimal(168_000))
     assert intent.units == Decimal(168_000)
+    assert "uncertainty 0.182 % of 0.5 %: × 0.636" in verdict.arithmetic
+    costs = verdict.signal.quality.costs
+    assert sum(costs.values()) == pytest.approx(1 - verdict.signal.quality.total)
+    assert verdict.explanation[0].startswith(f"{max(costs, key=lambda name: costs[name])} cost {max(costs.values()):.2f}: ")
     assert intent.client_order_id in state.pending
 
 

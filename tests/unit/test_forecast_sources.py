@@ -68,8 +68,8 @@ def test_opponents_vote_beside_the_forecaster_in_use_and_change_neither_size_nor
     falling = make_prediction({240: (PRICE - 0.0010, 0.0100)}, price=PRICE, made_at=made_at)
     event = candle(window, rising)
     event = replace(event, predictions={**event.predictions, "sssd_forecast": falling})
-    trading = TradingConfig(ldm4ts_horizons=(240,), ldm4ts_min_strength=0.0, opponents={SignalSource.SSSD_FORECAST: "sssd-of-2017"})
-    alone = TradingConfig(ldm4ts_horizons=(240,), ldm4ts_min_strength=0.0)
+    alone = TradingConfig(ldm4ts_horizons=(240,), ldm4ts_min_strength=0.0, use_trend=False, use_mean_reversion=False)
+    trading = alone.model_copy(update={"opponents": {SignalSource.SSSD_FORECAST: "sssd-of-2017"}})
 
     def signal(settings: TradingConfig) -> DecidedSignal:
         _, commands = step(EngineState(), event, EngineConfig(trading=settings))

@@ -15,7 +15,7 @@ from fxcast.domain.order import OrderIntent, OrderPurpose, Side
 from fxcast.domain.signal import Direction, FusedSignal, Signal, Verdict
 from fxcast.errors import BadSetting
 from fxcast.signals.fusion import Consensus, fuse
-from fxcast.signals.quality import SignalQualityScorer
+from fxcast.signals.quality import SignalQualityScorer, explain
 from fxcast.signals.sources import MarketView, Source
 from fxcast.trading.config import TradingConfig
 from fxcast.trading.events import CandleClosed, Command, PlaceOrder, RecordRiskEvent, RecordSignal
@@ -228,10 +228,15 @@ def _risk_view(case: _Case, signal: FusedSignal) -> RiskView:
 
 
 def _recorded(signal: FusedSignal, size: Size, units: Decimal, reason: str) -> Command:
-    verdict = Verdict.ACCEPTED if units else Verdict.REJECTED
     return RecordSignal(
         decided=DecidedSignal(
-            signal=signal, verdict=verdict, reason=reason, base_units=size.base_units, units=units, arithmetic=size.arithmetic
+            signal=signal,
+            verdict=Verdict.ACCEPTED if units else Verdict.REJECTED,
+            reason=reason,
+            base_units=size.base_units,
+            units=units,
+            explanation=explain(signal.quality),
+            arithmetic=size.arithmetic,
         )
     )
 

@@ -186,7 +186,7 @@ class RegimeFitter(Protocol):
 class DecidedSignal:
     """A fused signal with what became of it: `base_units` before and `units` after uncertainty and risk.
 
-    `arithmetic` tells step by step how the size came about.
+    `explanation` says which dimension of quality cost what, `arithmetic` step by step how the size came about.
     """
 
     signal: FusedSignal
@@ -194,6 +194,7 @@ class DecidedSignal:
     reason: str
     base_units: Decimal
     units: Decimal
+    explanation: tuple[str, ...] = ()
     arithmetic: tuple[str, ...] = ()
 
 

@@ -69,6 +69,7 @@ class CTraderBroker:
         self._memory = Memory()
         self._desk = OrderDesk(settings, self._memory, clock)
         self._instruments: dict[str, Instrument] = {}
+        self._account_asset = 0  # the number of the account's currency, as soon as it is known
         self._conversions: dict[str, tuple[int, ...]] = {}  # symbols that lead from a currency to the account's
 
     def describe(self) -> str:
@@ -139,7 +140,7 @@ class CTraderBroker:
     def rates(self) -> Rates:
         """See `ports.Broker.rates`; through the pairs that cTrader names for it."""
         session = self._session()
-        account_asset = whole(self._trader(session), "depositAssetId")
+        account_asset = self._account_asset = self._account_asset or self._deposit_asset(session)
         currency = session.catalogue.currency(account_asset)
         listed = [session.catalogue.require(symbol) for symbol in self._symbols]
         for asset in {asset for each in listed for asset in (each.base_asset_id, each.quote_asset_id)} - {account_asset}:
@@ -216,6 +217,12 @@ class CTraderBroker:
         if trader.get("isLimitedRisk") is True:
             raise BadSetting("account_id: accounts of limited risk, which need guaranteed stops, are not supported")
         return trader
+
+    def _deposit_asset(self, session: Session) -> int:
+        try:
+            return whole(self._trader(session), "depositAssetId")
+        except NOT_UNDERSTOOD as error:
+            raise _unreadable("TRADER", error) from None
 
     def _tiers(self, session: Session, symbol: Payload) -> Sequence[Payload]:
         if symbol.get("leverageId") is None:

@@ -24,6 +24,7 @@ from fxcast.adapters.brokers.ctrader_messages import (
     OrderType,
     Payload,
     PayloadType,
+    Status,
     TradeSide,
     error_code,
     milliseconds,
@@ -154,10 +155,9 @@ class OrderDesk:
         open_now = session.history.reconcile()
         found = self._find(session, client_order_id, open_now)
         sent_s = self._unanswered.get(client_order_id)
-        if found is not None:
-            self._unanswered.pop(client_order_id, None)
-        elif sent_s is not None and time.monotonic() - sent_s < self._settings.settle_s:
+        if found is None and sent_s is not None and time.monotonic() - sent_s < self._settings.settle_s:
             raise OutcomeUnknown(f"{VENDOR}: {client_order_id} is not there, but it is too early to say that it never came")
+        self._forget_sending(client_order_id)
         return found
 
     def _trade(
@@ -171,25 +171,31 @@ class OrderDesk:
                 timeout_s=self._settings.order_timeout_s,
             )
         except Disconnected:  # before anything was sent
-            self._unanswered.pop(client_order_id, None)
+            self._forget_sending(client_order_id)
             raise
 
     def _answer(self, session: Session, client_order_id: str, heard: Heard, outcome: Outcome) -> BrokerOrder:
         """Turn what became of an order into an answer, or an error."""
-        if outcome.order is not None:
-            self._unanswered.pop(client_order_id, None)
-            self._memory.note_order(outcome.order)
-            return broker_order(outcome.order, client_order_id, outcome.reason)
-        if outcome.error is None:
+        order, error = outcome.order, outcome.error
+        if order is not None and (error is None or order.status is not Status.ORDER_STATUS_ACCEPTED):
+            self._forget_sending(client_order_id)
+            self._memory.note_order(order)
+            return broker_order(order, client_order_id, outcome.reason)
+        if error is None:
             session.connection.close()  # an answer that comes late is not waited for: it is asked about
             raise OutcomeUnknown(f"{VENDOR}: {client_order_id}: {heard.problem}")
-        if error_code(outcome.error) in UNSURE:
-            raise OutcomeUnknown(f"{VENDOR}: {client_order_id}: {error_code(outcome.error)}")
-        self._unanswered.pop(client_order_id, None)
-        error = session.connection.error_of(outcome.error)
-        if isinstance(error, Unavailable):
-            raise error
+        if error_code(error) in UNSURE:
+            raise OutcomeUnknown(f"{VENDOR}: {client_order_id}: {error_code(error)}")
+        self._forget_sending(client_order_id)
+        meaning = session.connection.error_of(error)
+        if isinstance(meaning, Unavailable):
+            raise meaning
         return self._refuse(client_order_id, outcome.reason)
+
+    def _forget_sending(self, client_order_id: str) -> None:
+        """Note that it is known what became of an order: it came, or it certainly did not."""
+        self._unanswered.pop(client_order_id, None)
+        self._memory.forget_sent_closing(client_order_id)
 
     def _refuse(self, client_order_id: str, reason: str) -> BrokerOrder:
         refused = BrokerOrder(client_order_id=client_order_id, broker_order_id="", status=OrderStatus.REJECTED, reason=reason)

@@ -63,6 +63,7 @@ class SignalRow(Base):
     reason: Mapped[str] = mapped_column(Text)
     base_units: Mapped[Decimal]
     units: Mapped[Decimal]
+    explanation: Mapped[list[str]] = mapped_column(JSON, server_default=text("'[]'"))  # which dimension of quality cost what
     arithmetic: Mapped[list[str]] = mapped_column(JSON, server_default=text("'[]'"))  # how the size came about, step by step
 
     __table_args__ = (

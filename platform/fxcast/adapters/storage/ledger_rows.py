@@ -85,6 +85,7 @@ def signal_values(decided: DecidedSignal) -> dict[str, Any]:
         "reason": decided.reason,
         "base_units": decided.base_units,
         "units": decided.units,
+        "explanation": list(decided.explanation),
         "arithmetic": list(decided.arithmetic),
     }
 
@@ -125,6 +126,7 @@ def decided_signal(row: SignalRow) -> DecidedSignal:
         reason=row.reason,
         base_units=row.base_units,
         units=row.units,
+        explanation=tuple(row.explanation),
         arithmetic=tuple(row.arithmetic),
     )
 
