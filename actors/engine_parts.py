@@ -79,7 +79,8 @@ def open_parts(setup: Setup, open_paper: OpenPaper = open_paper) -> EngineParts:
     """Open everything, the account's lease first.
 
     Raises:
-        BadSetup: If another engine holds the account, or the surroundings are not as they must be.
+        AccountTaken: If another engine holds the account.
+        BadSetup: If the surroundings are not as they must be.
         BadSetting: If the settings do not go together, or a source can't be loaded.
         ReconciliationFailed: If ledger and paper broker do not belong together.
         Unavailable: If the database or a broker does not answer.
@@ -109,7 +110,10 @@ class _Opening:
     def replay(self, setup: ReplaySetup) -> EngineParts:
         periods = setup.candles()
         clock = ReplayClock(setup.start)
-        config = EngineConfig(trading=setup.trading, symbols=setup.symbols)
+        broker = self.open_paper(setup)
+        self.opened.callback(broker.close)
+        instruments = broker.instruments(setup.followed)
+        config = EngineConfig(trading=setup.trading, instruments=instruments, symbols=setup.symbols)
         feed = ReplayFeed(
             [series for series, _, _ in periods.values()],
             start=setup.start,
@@ -117,8 +121,6 @@ class _Opening:
             clock=clock,
             timeframes=wanted_timeframes(config.sources),
         )
-        broker = self.open_paper(setup)
-        self.opened.callback(broker.close)
         saved = self._saved()
         if broker.book.sequence < saved.transaction_sequence:  # the runner would wait for fills it believes to have had
             problem = (

@@ -26,8 +26,8 @@ from actors.engine_status import EngineStatus, decision_status, position_status,
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.database import show_url
-from fxcast.errors import AccountTaken, BadSetup, ReconciliationFailed, Refused, Unavailable
-from fxcast.trading.ports import ClosedCandle, DecidedSignal, LedgerBatch, RiskEvent
+from fxcast.errors import AccountTaken, BadSetup, FxcastError, ReconciliationFailed, Refused, Unavailable
+from fxcast.trading.ports import ClosedCandle, DecidedSignal, LedgerBatch, RiskEvent, RiskEventKind
 from fxcast.trading.state import EngineState, KillSwitch
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,7 @@ class EngineShell:
         self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
         self._parts: EngineParts | None = None
         self._started = False
+        self._outage: tuple[datetime, str] | None = None  # since when something does not answer, and what
         self._renewed_s = time.monotonic()
         self._pruned_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -140,25 +141,28 @@ class EngineShell:
         return EngineState() if self._parts is None else self._parts.runner.state
 
     def _run(self) -> None:
+        end = "failed"
         try:
-            parts = self._opened()
-            if parts is None:
-                return
-            self._parts = parts
-            self._progress.done, self._progress.total = parts.candles_done, parts.candles_total
-            self._progress.describe = parts.describe
-            log.warning("engine opens its account", account=self._setup.account, what=parts.describe)
-            if not self._persist(parts.runner.start):
-                return
-            self._started = True
-            for closed in parts.runner.closed_candles():
-                if not self._persist(lambda closed=closed: self._handle(parts, closed)):
-                    return
-            self._progress.state = "stopped" if self._stopping.is_set() else "finished"
+            end = "finished" if self._traded() and not self._stopping.is_set() else "stopped"
         except Exception as error:  # noqa: BLE001  # nobody awaits this thread: its status alone can tell the caller of a bug
             self._fail(error)
         finally:
             self._close()
+            self._progress.state = end  # last: whoever sees it may start a successor
+
+    def _traded(self) -> bool:
+        """Trade until the candles end; False if the engine was asked to stop before."""
+        parts = self._opened()
+        if parts is None:
+            return False
+        self._parts = parts
+        self._progress.done, self._progress.total = parts.candles_done, parts.candles_total
+        self._progress.describe = parts.describe
+        log.warning("engine opens its account", account=self._setup.account, what=parts.describe)
+        if not self._persist(parts.runner.start):
+            return False
+        self._started = True
+        return all(self._persist(lambda closed=closed: self._handle(parts, closed)) for closed in parts.runner.closed_candles())
 
     def _opened(self) -> EngineParts | None:
         """Open everything; an account whose lease nobody renews is waited for, for its engine was killed."""
@@ -174,7 +178,6 @@ class EngineShell:
                 held = str(error)
                 self._progress.state, self._progress.problem = "waiting", held
                 if self._stopping.wait(1.0):
-                    self._progress.state = "stopped"
                     return None
         return parts[0]
 
@@ -187,8 +190,7 @@ class EngineShell:
                 with self._lock:
                     act()
             except Unavailable as error:
-                if self._progress.state != "waiting" and self._parts is not None:
-                    self._parts.alerts.send("disconnect", str(error), self._parts.clock.now())
+                self._begin_outage(str(error))
                 self._progress.problem = f"{type(error).__name__}: {error}"
                 self._progress.state = "waiting"
                 log.warning("engine waits", problem=str(error), pause_s=round(pause_s, 1))
@@ -197,9 +199,32 @@ class EngineShell:
             else:
                 self._progress.problem = ""
                 self._progress.state = "running"
+                self._end_outage()
                 return True
-        self._progress.state = "stopped"
         return False
+
+    def _begin_outage(self, problem: str) -> None:
+        if self._outage is None and self._parts is not None:
+            self._outage = (SystemClock().now(), problem)
+            self._parts.alerts.send("disconnect", problem, self._outage[0])
+
+    def _end_outage(self) -> None:
+        """Keep how long something did not answer; the database may have been it, so this comes when it is over."""
+        if self._outage is None or self._parts is None:
+            return
+        (since, problem), self._outage = self._outage, None
+        lasted_s = (SystemClock().now() - since).total_seconds()
+        detail = f"for {lasted_s:.0f} s: {problem}"
+        self._keep(self._parts, RiskEvent(kind=RiskEventKind.DISCONNECT, at=since, symbol="", detail=detail))
+
+    def _keep(self, parts: EngineParts, event: RiskEvent) -> None:
+        """Keep a risk event in the ledger, if it answers; a person was told already."""
+        self._progress.risk_events.append(event)
+        try:
+            with self._lock:
+                parts.runner.note(event)
+        except FxcastError as error:
+            log.warning("risk event not kept", kind=event.kind.value, detail=event.detail, problem=str(error))
 
     def _handle(self, parts: EngineParts, closed: tuple[ClosedCandle, ...]) -> None:
         self._keep_lease()
@@ -242,11 +267,13 @@ class EngineShell:
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, ReconciliationFailed) and isinstance(self._setup, ReplaySetup):
             problem = self._apart(str(error))
+        if self._parts is not None:
+            kind = RiskEventKind.RECONCILIATION if isinstance(error, ReconciliationFailed) else RiskEventKind.HALT
+            now = SystemClock().now()
+            self._parts.alerts.send(kind.value, f"the engine has stopped: {problem}", now)
+            self._keep(self._parts, RiskEvent(kind=kind, at=now, symbol="", detail=problem))
         self._progress.problem = problem
         self._progress.refused = isinstance(error, Refused)
-        self._progress.state = "failed"
-        if self._parts is not None:
-            self._parts.alerts.send("halt", f"the engine has stopped: {problem}", self._parts.clock.now())
         # Not log.exception, which may show the variables of each frame: a database's password is among them.
         log.error("engine failed", problem=problem, traceback="".join(format_exception(error)))
 

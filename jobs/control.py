@@ -15,7 +15,7 @@ from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.controls import request_kill_switch
 from fxcast.adapters.storage.database import open_database
 from fxcast.config import JobSettings
-from fxcast.errors import BadSetting, BadSetup, DatabaseUnavailable, MustStop
+from fxcast.errors import BadSetting, BadSetup, DatabaseUnavailable, FxcastError, MustStop
 from fxcast.terminal import new_console
 from fxcast.trading.state import KillSwitch
 from jobs.engine_calls import call, running, running_cluster, status_of, stop
@@ -106,7 +106,7 @@ def _tell_engine(settings: ControlJob, kill_switch: KillSwitch, by: str, *, in_d
             if engine is None:
                 return f"no engine runs for account {settings.account!r}"
             call(engine.look.remote() if in_database else engine.set_kill_switch.remote(kill_switch.value, by, settings.reason))
-    except (BadSetup, MustStop) as error:
+    except FxcastError as error:
         return str(error)
     return ""
 

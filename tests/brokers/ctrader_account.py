@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -200,7 +200,7 @@ class CTraderAccount:
             order |= {"stopPrice": float(held.stop)} if held.stop is not None else {}
             order |= {"limitPrice": float(held.target)} if held.target is not None else {}
         accepted = self._event(EVENT_ACCEPTED, order, held, None)
-        part = Held(**{**vars(held), "volume": volume})
+        part = replace(held, volume=volume)
         gross, own = self.gross(part, paid), self._commission(symbol, volume)
         opened, swap = held.commission * volume // held.volume, held.swap * volume // held.volume
         self.balance += gross + opened + own + swap

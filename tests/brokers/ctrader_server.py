@@ -6,11 +6,10 @@ used before is taken and executed again; market orders take no absolute stops; w
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import json
 import logging
 import os
-import socket
 import ssl
 import tempfile
 import threading
@@ -18,25 +17,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import Server, ServerConnection, serve
 
 from fxcast.adapters.brokers.ctrader_connection import CTraderBrokerSettings
 from fxcast.adapters.brokers.ctrader_messages import ACCESS_TOKEN, CLIENT_ID, CLIENT_SECRET
+from tests.brokers.certificate import make_certificate
 from tests.brokers.ctrader_account import ACCEPTED, CTraderAccount, Json, Refused
 from tests.brokers.ctrader_answers import answer, named, spot
+from tests.brokers.ctrader_faults import Fault, Planned
+from tests.ports import free_port
 
 _LOG = logging.getLogger(__name__)
 _LOG.setLevel(logging.WARNING)  # tests look at what the client logs
@@ -48,37 +43,8 @@ _HISTORY = {DEAL_LIST, ORDER_LIST, 2181, 2183}
 _TRADING = {NEW_ORDER, AMEND, CLOSE}
 
 
-class Fault(StrEnum):
-    """What goes wrong with a request; `after` it was executed, or before."""
-
-    DROP_BEFORE = "the connection is lost before"
-    DROP_AFTER = "the connection is lost after"
-    SILENT_BEFORE = "no answer ever, and nothing done"
-    SILENT_AFTER = "no answer ever, but done"
-    LATE = "no answer, and done when `run_late` is called"
-    UNKNOWN_AFTER = "UNKNOWN_ERROR, but done"
-    LIMITED = "REQUEST_FREQUENCY_EXCEEDED"
-    BLOCKED = "BLOCKED_PAYLOAD_TYPE, with a pause"
-    SESSION_OVER = "ACCOUNT_NOT_AUTHORIZED"
-    UNNAMED = "the events do not name the request"
-    REVERSED = "the events come in the wrong order, and only one of them names the request"
-    TWICE = "each event comes twice, among those of others"
-    REQUOTE = "nobody deals at the price: accepted, then cancelled"
-    REJECTED = "accepted for a look, then rejected by an event"
-    BUSY = "POSITION_LOCKED"
-    UNFILLED = "accepted, and filled when `run_late` is called"
-    GARBAGE = "something that is no message comes first"
-
-
-@dataclass(kw_only=True)
-class _Planned:
-    fault: Fault
-    payload_type: int
-    code: str
-
-
 class CTraderServer:
-    """Serves one account from threads of its own; a context manager, and usable from any process by its `url` and `ca_file`.
+    """Serves one account from a thread of its own; a context manager, and usable from any process by its `url` and `ca_file`.
 
     `account` is what a test looks at and moves, with `with server.lock:` around it, or by `server.hands(...)`.
 
@@ -107,17 +73,21 @@ class CTraderServer:
         self._history: deque[float] = deque(maxlen=5)
         self._names = names
         self._slashes = slashes
-        self._planned: list[_Planned] = []
+        self._planned: list[Planned] = []
+        self._moments: dict[int, Callable[[CTraderAccount], list[Json]]] = {}
         self._late: list[Callable[[], list[Json]]] = []
         self._clients: dict[ServerConnection, set[int]] = {}  # authorised ones, and the symbols they follow
         self._folder = tempfile.TemporaryDirectory(prefix="ctrader-")
         self.ca_file = Path(self._folder.name) / "ca.pem"
         key_file = Path(self._folder.name) / "key.pem"
-        _make_certificate(self.ca_file, key_file)
+        make_certificate(self.ca_file, key_file)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.ca_file, key_file)
-        self._server: Server | None = None
-        self.port = 0
+        self._outboxes: dict[ServerConnection, asyncio.Queue[str]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._thread: threading.Thread | None = None
+        self.port = free_port()
 
     def __enter__(self) -> Self:
         self.start()
@@ -129,17 +99,18 @@ class CTraderServer:
 
     def start(self) -> None:
         """Listen; after `stop`, at the port of before."""
-        self._server = serve(
-            self._serve, "127.0.0.1", self.port, ssl=self._context, ping_interval=None, close_timeout=0.2, logger=_LOG
-        )
-        self.port = self._server.socket.getsockname()[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="ctrader-server").start()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), daemon=True, name="ctrader-server")
+        self._thread.start()
+        assert ready.wait(60), "the server did not start"
 
     def stop(self) -> None:
         """Be gone from the network; the account stays."""
-        assert self._server is not None
+        assert self._loop is not None
+        assert self._thread is not None
         self.drop()
-        self._server.shutdown()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(60)
 
     @property
     def url(self) -> str:
@@ -147,15 +118,20 @@ class CTraderServer:
 
     def settings(self, **changes: Any) -> CTraderBrokerSettings:
         """Return what a client needs, with short waits; the credentials are `CREDENTIALS`, in the environment."""
-        ours: Json = {"url": self.url, "ca_file": self.ca_file, "account_id": self.account.account_id, "settle_s": 0}
+        ours: dict[str, Any] = {"url": self.url, "ca_file": self.ca_file, "account_id": self.account.account_id, "settle_s": 0}
         ours |= {"history_requests_per_s": 1000}
-        waits = {"connect_timeout_s": 10, "request_timeout_s": 10, "order_timeout_s": 10, "quote_timeout_s": 10}
+        waits: dict[str, Any] = {"connect_timeout_s": 10, "request_timeout_s": 10, "order_timeout_s": 10, "quote_timeout_s": 10}
         return CTraderBrokerSettings(**(ours | waits | changes))
 
     def plan(self, fault: Fault, payload_type: int, code: str = "") -> None:
         """Have something go wrong with the next request of a kind; each plan counts once, in order."""
         with self.lock:
-            self._planned.append(_Planned(fault=fault, payload_type=payload_type, code=code))
+            self._planned.append(Planned(fault=fault, payload_type=payload_type, code=code))
+
+    def when(self, payload_type: int, act: Callable[[CTraderAccount], list[Json]]) -> None:
+        """Have something done right before the next request of a kind is answered."""
+        with self.lock:
+            self._moments[payload_type] = act
 
     def hands(self, act: Callable[[CTraderAccount], list[Json]]) -> None:
         """Do something at the broker by hand, or as the market does it; clients are told."""
@@ -188,19 +164,32 @@ class CTraderServer:
     def drop(self) -> None:
         """Lose all connections, without a good-bye."""
         with self.lock:
-            clients, self._clients = self._clients, {}
+            clients, self._clients = list(self._outboxes), {}
         for client in clients:
-            _cut(client)
+            self._cut(client)
 
     def count(self, payload_type: int) -> int:
         with self.lock:
             return sum(kind == payload_type for kind, _ in self.seen)
 
-    def _serve(self, client: ServerConnection) -> None:
+    async def _run(self, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        listening = serve(
+            self._serve, "127.0.0.1", self.port, ssl=self._context, ping_interval=None, close_timeout=0.2, logger=_LOG
+        )
+        async with listening:
+            ready.set()
+            await self._stop.wait()
+
+    async def _serve(self, client: ServerConnection) -> None:
         self.connects += 1
+        outbox: asyncio.Queue[str] = asyncio.Queue()
+        with self.lock:
+            self._outboxes[client] = outbox
+        writing = asyncio.create_task(_write(client, outbox))
         is_known = False
         try:
-            for text in client:
+            async for text in client:
                 message = json.loads(text)
                 kind, payload, client_msg_id = (
                     int(message["payloadType"]),
@@ -223,11 +212,13 @@ class CTraderServer:
                         )
                     else:
                         self._handle(client, kind, payload, client_msg_id)
-        except (ConnectionClosed, OSError):
+        except ConnectionClosed:
             return  # it has left, or was dropped
         finally:
+            writing.cancel()
             with self.lock:
                 self._clients.pop(client, None)
+                del self._outboxes[client]
 
     def _know(self, client: ServerConnection, payload: Json, client_msg_id: str) -> bool:
         if payload != {"clientId": CREDENTIALS[CLIENT_ID], "clientSecret": CREDENTIALS[CLIENT_SECRET]}:
@@ -237,6 +228,8 @@ class CTraderServer:
         return True
 
     def _handle(self, client: ServerConnection, kind: int, payload: Json, client_msg_id: str) -> None:
+        if kind in self._moments:
+            self.hands(self._moments.pop(kind))
         if self.limits_history and kind in _HISTORY:
             now = time.monotonic()
             if len(self._history) == self._history.maxlen and now - self._history[0] < 1:
@@ -254,7 +247,7 @@ class CTraderServer:
         }
         match fault:
             case Fault.DROP_BEFORE:
-                _cut(client)
+                self._cut(client)
                 return
             case Fault.SILENT_BEFORE:
                 return
@@ -265,8 +258,8 @@ class CTraderServer:
                 self._error(client, simple[fault], client_msg_id)
                 return
             case Fault.GARBAGE:
-                client.send("<html>502 Bad Gateway</html>")
-                client.send('{"payloadType": "none", "payload": []}')
+                self._put(client, "<html>502 Bad Gateway</html>")
+                self._put(client, '{"payloadType": "none", "payload": []}')
             case _:
                 pass
         try:
@@ -275,7 +268,7 @@ class CTraderServer:
             else:
                 answer_type, told = self._answer(client, kind, payload)
                 if fault is Fault.DROP_AFTER:
-                    _cut(client)
+                    self._cut(client)
                 elif fault is not Fault.SILENT_AFTER:
                     self._send(client, answer_type, told, client_msg_id)
                     self._spots_of(client, kind, payload)
@@ -316,7 +309,7 @@ class CTraderServer:
             case Fault.SILENT_AFTER:
                 return
             case Fault.DROP_AFTER:
-                _cut(client)
+                self._cut(client)
             case Fault.UNKNOWN_AFTER:
                 self._error(client, "UNKNOWN_ERROR", client_msg_id)
             case Fault.REVERSED:
@@ -381,40 +374,26 @@ class CTraderServer:
         message: Json = {"payloadType": payload_type, "payload": named(payload) if self._names else payload}
         if client_msg_id:
             message["clientMsgId"] = client_msg_id
-        with suppress(ConnectionClosed, OSError):  # it has left
-            client.send(json.dumps(message))
+        self._put(client, json.dumps(message))
+
+    def _put(self, client: ServerConnection, text: str) -> None:
+        outbox = self._outboxes.get(client)
+        if outbox is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(outbox.put_nowait, text)
+
+    def _cut(self, client: ServerConnection) -> None:
+        """Lose a connection without a good-bye."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(client.transport.abort)
 
 
-def _cut(client: ServerConnection) -> None:
-    """Lose a connection without a good-bye; closing the socket alone would not wake who waits for it."""
-    with suppress(OSError):
-        socket.socket.shutdown(client.socket, socket.SHUT_RDWR)
+async def _write(client: ServerConnection, outbox: asyncio.Queue[str]) -> None:
+    with suppress(ConnectionClosed):  # it has left
+        while True:
+            await client.send(await outbox.get())
 
 
 def put_credentials(environment: Any = os.environ) -> None:
     """Put the credentials that the server knows where clients look for them."""
     for variable, value in CREDENTIALS.items():
         environment[variable] = value
-
-
-def _make_certificate(certificate_file: Path, key_file: Path) -> None:
-    """Make a certificate of this machine's loopback address, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-    now = datetime.now(tz=UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )

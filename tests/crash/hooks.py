@@ -89,7 +89,7 @@ class _Wrapped:
         self._hooks = hooks
 
     def __getattr__(self, method_name: str) -> Any:
-        method = getattr(self._port, method_name)
+        method: Any = getattr(self._port, method_name)
         if not callable(method):  # a feed's symbols
             return method
 
@@ -114,11 +114,13 @@ def die() -> NoReturn:
 
 
 def _told(answer: Any) -> str:
-    """Say what tells one answer from another: an order's status, a refusal, how many transactions or orders there are."""
+    """Say what tells one answer from another: a status, a refusal, a kill switch, how many transactions or orders there are."""
     if isinstance(answer, tuple):
         return str(len(answer))  # pyright: ignore[reportUnknownArgumentType]  # of whatever
     if hasattr(answer, "status"):
         return answer.status.value
     if hasattr(answer, "accepted"):
         return "accepted" if answer.accepted else "refused"
+    if hasattr(answer, "kill_switch"):
+        return answer.kill_switch
     return "none" if answer is None else ""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from traceback import format_exc
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 _ROOT = Path(__file__).parents[2]
 
@@ -100,9 +100,13 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             _run(birth)
-        for answer in (lambda: pid, lambda: os.waitpid(pid, 0)[1]):
-            pickle.dump(answer(), answers)
-            answers.flush()
+        _say(answers, pid)
+        _say(answers, os.waitpid(pid, 0)[1])
+
+
+def _say(answers: BinaryIO, number: int) -> None:
+    pickle.dump(number, answers)
+    answers.flush()
 
 
 def _run(birth: Birth) -> None:

@@ -29,12 +29,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """A kind of candle: what the engine sends in it, and what it finds done."""
+    """A kind of candle: what the engine sends in it, and what it finds done; None: whatever."""
 
     words: str
-    sends: tuple[str, ...] | None  # the calls that send something, with the answers; None: whatever
-    settled: tuple[str, ...] = ()  # what the broker says of the orders that were under way
+    sends: tuple[str, ...] | None = None  # the calls that send something, with the answers
+    settled: tuple[str, ...] | None = ()  # what the broker says of the orders that were under way
     finds: Callable[[int], bool] = lambda _transactions: True
+    hears: str = ""  # a call, with its answer
 
     def find(self, calls: Sequence[Call]) -> int:
         """Return the first such moment of a run."""
@@ -43,28 +44,29 @@ class Moment:
             sent = tuple(f"{each.name.removeprefix('broker.')} {each.told}" for each in here if each.name in _SENDING)
             settled = tuple(each.told for each in here if each.name == "broker.order")
             transactions = sum(int(each.told) for each in here if each.name == "broker.transactions_since")
-            if self.sends in {None, sent} and settled == self.settled and self.finds(transactions):
+            heard = {"", *(f"{each.name} {each.told}" for each in here)}
+            if self.sends in {None, sent} and self.settled in {None, settled} and self.finds(transactions) and self.hears in heard:
                 return moment
         raise AssertionError(f"no candle {self.words}")
 
 
 _SENDING = ("broker.place_order", "broker.close_position", "broker.modify_order")
 
-SENDS_AN_ORDER = Moment(words="that sends an entry", sends=("place_order accepted",), finds=lambda transactions: not transactions)
+SENDS_AN_ORDER = Moment(words="that sends an entry", sends=("place_order accepted",), finds=lambda found: not found)
 SENDS_A_CHANGE = Moment(words="that moves a stop", sends=("modify_order accepted",))
 SENDS_A_CLOSE = Moment(words="that closes a position", sends=("close_position accepted",))
-SENDS_TWO = Moment(
-    words="that sends two entries", sends=("place_order accepted", "place_order accepted"), finds=lambda transactions: not transactions
-)
+SENDS_TWO = Moment(words="that sends two entries", sends=("place_order accepted", "place_order accepted"))
 SENDS_BOTH = Moment(words="that sends an entry and a close", sends=("place_order accepted", "close_position accepted"))
 SENDS_ENTRY_AND_CHANGE = Moment(
     words="that sends an entry and moves a stop", sends=("place_order accepted", "modify_order accepted"), settled=("filled",)
 )
 IS_REFUSED = Moment(words="whose entry is rejected", sends=("place_order rejected",))
 FINDS_AN_ENTRY = Moment(words="that finds an entry filled", sends=(), settled=("filled",), finds=lambda found: found == 1)
-FINDS_A_PART = Moment(words="that finds an entry filled in part", sends=None, settled=("cancelled",), finds=bool)
+FINDS_A_PART = Moment(words="that finds an entry filled in part", settled=("cancelled",), finds=bool)
 FINDS_A_STOP = Moment(words="that finds a stop hit", sends=("place_order accepted",), finds=bool)
-FINDS_TWO = Moment(words="that finds two orders filled", sends=None, settled=("filled", "filled"), finds=lambda found: found == 2)
+FINDS_TWO = Moment(words="that finds two orders filled", settled=("filled", "filled"), finds=lambda found: found == 2)
+SWITCHES = Moment(words="before which a person set the kill switch", settled=None, hears="ledger.kill_switch_request reducing")
+IS_DUE = Moment(words="after which regimes are due", settled=None, hears="regimes.ask none")
 
 # In this order, in every candle.
 IN_EVERY_CANDLE = (
@@ -144,6 +146,11 @@ FILL_FOUND = (
     Point(words="after the fill was recorded", call="ledger.commit"),
 )
 STOP_FOUND = (FILL_FOUND[0], FILL_FOUND[2], *FILL_FOUND[5:])
+SWITCHED = (
+    Point(words="after the request was read", call="ledger.kill_switch_request"),
+    Point(words="before it was committed", call="ledger.commit", after=False),
+    Point(words="after it was committed", call="ledger.commit"),
+)
 REGIMES_ASKED = (
     Point(words="after the first symbol's regimes were asked for", call="regimes.ask"),
     Point(words="after both symbols' regimes were asked for", call="regimes.ask", nth=2),
@@ -156,7 +163,7 @@ def _cases() -> list[Case]:
     plan: list[tuple[Moment, tuple[Point, ...]]] = [
         (SENDS_AN_ORDER, IN_EVERY_CANDLE + SENT),
         (SENDS_A_CHANGE, IN_EVERY_CANDLE + CHANGE_SENT),
-        (SENDS_A_CLOSE, IN_EVERY_CANDLE + CLOSE_SENT + REGIMES_ASKED),
+        (SENDS_A_CLOSE, IN_EVERY_CANDLE + CLOSE_SENT),
         (SENDS_TWO, TWO_SENT),
         (SENDS_BOTH, BOTH_SENT),
         (SENDS_ENTRY_AND_CHANGE, ORDER_THEN_CHANGE),
@@ -165,6 +172,8 @@ def _cases() -> list[Case]:
         (FINDS_A_PART, FILL_FOUND),
         (FINDS_A_STOP, STOP_FOUND),
         (FINDS_TWO, FILL_FOUND),
+        (SWITCHES, SWITCHED),
+        (IS_DUE, REGIMES_ASKED),
     ]
     return [(moment, point) for moment, points in plan for point in points]
 
@@ -172,7 +181,88 @@ def _cases() -> list[Case]:
 CASES = _cases()
 
 
+def _recoveries() -> list[tuple[Case, str, Kill]]:
+    """Kill a process, and the next one while it recovers: at its n-th call of a name."""
+    unsent, taken = SENT[0], SENT[3]
+    refused = REFUSED[-3]
+    change_unsent, change_taken = CHANGE_SENT[0], CHANGE_SENT[2]
+    close_unsent, close_taken = CLOSE_SENT[0], CLOSE_SENT[3]
+    plan: list[tuple[Moment, Point, tuple[tuple[str, str, int], ...]]] = [
+        (
+            SENDS_AN_ORDER,
+            unsent,
+            (
+                ("the state was loaded", "ledger.load_state", 1),
+                ("the windows were read again", "feed.window", 2),
+                ("the broker said that the order never came", "broker.order", 1),
+                ("it was marked as sent", "ledger.mark_order", 1),
+                ("it was sent", "broker.place_order", 1),
+                ("the answer was marked", "ledger.mark_order", 2),
+                ("the positions were read", "broker.positions", 1),
+                ("the open orders were compared", "broker.open_orders", 1),
+            ),
+        ),
+        (
+            SENDS_AN_ORDER,
+            taken,
+            (("the broker said that it has the order", "broker.order", 1), ("that was marked", "ledger.mark_order", 1)),
+        ),
+        (
+            IS_REFUSED,
+            refused,
+            (
+                ("the broker said that it had refused", "broker.order", 1),
+                ("the refusal was taken into the state", "ledger.commit", 1),
+                ("the refusal was marked", "ledger.mark_order", 1),
+            ),
+        ),
+        (SENDS_A_CHANGE, change_unsent, (("the change was sent", "broker.modify_order", 1),)),
+        (
+            SENDS_A_CHANGE,
+            change_taken,
+            (
+                ("the change was sent again", "broker.modify_order", 1),
+                ("the answer was marked", "ledger.mark_change", 1),
+                ("the answer was committed", "ledger.commit", 1),
+            ),
+        ),
+        (
+            SENDS_A_CLOSE,
+            close_unsent,
+            (("the close was sent", "broker.close_position", 1), ("the answer was marked", "ledger.mark_order", 2)),
+        ),
+        (
+            SENDS_A_CLOSE,
+            close_taken,
+            (("the broker said that it has the close", "broker.order", 1), ("that was marked", "ledger.mark_order", 1)),
+        ),
+        (
+            FINDS_A_PART,
+            FILL_FOUND[0],
+            (
+                ("the fill was read", "broker.transactions_since", 1),
+                ("the order was marked as settled", "ledger.mark_order", 1),
+                ("half of the fill's commit was written", "commit.statement", 3),
+                ("the fill was recorded", "ledger.commit", 1),
+            ),
+        ),
+    ]
+    return [
+        ((moment, point), words, Kill(call=call, nth=nth, after=True))
+        for moment, point, seconds in plan
+        for words, call, nth in seconds
+    ]
+
+
+RECOVERIES = _recoveries()
+
+
 def case_words(case: Case) -> str:
     """Say where a process is killed."""
     moment, point = case
     return f"in a candle {moment.words} - {point.words}"
+
+
+def recovery_words(case: Case, words: str) -> str:
+    """Say where a process is killed, and where the next one."""
+    return f"{case_words(case)} - and again after {words}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import text
 
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.controls import kill_switch_requests
-from fxcast.adapters.storage.database import open_database
+from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.ledger_rows import ChangeRecord
 from fxcast.domain.order import Transaction
@@ -22,6 +23,10 @@ from fxcast.trading.simulation.book import Book
 from fxcast.trading.state import EngineState, state_from_json
 from tests.crash.hooks import Call
 from tests.crash.world import ENGINE_ID, MARKET, START, broker_file, calls_file, database_url
+
+_PREDICTIONS = text(
+    "SELECT symbol, made_at, horizon_minutes, mean, std, num_samples FROM ldm4ts_predictions ORDER BY made_at, symbol"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,32 +47,33 @@ class Record:
 
 
 def read_ledger(folder: Path) -> Record:
-    """Read the ledger; the database is closed again."""
-    database = open_database(database_url(folder))
-    ledger = SqlLedger(database, ENGINE_ID)
-    state = ledger.load_state()
-    with database.connect() as connection:
-        predictions = connection.execute(
-            text("SELECT symbol, made_at, horizon_minutes, mean, std, num_samples FROM ldm4ts_predictions ORDER BY made_at, symbol")
+    """Read everything in the ledger."""
+    with _opened(folder) as database:
+        ledger = SqlLedger(database, ENGINE_ID)
+        state = ledger.load_state()
+        with database.connect() as connection:
+            predictions = tuple(tuple(row) for row in connection.execute(_PREDICTIONS))
+        risk_events = (replace(each, at=START) for each in ledger.risk_events())
+        return Record(
+            state=EngineState() if state is None else state_from_json(state),
+            orders=ledger.orders(),
+            changes=ledger.changes(),
+            transactions=_transactions(ledger),
+            positions=ledger.positions(),
+            equity=ledger.equity_curve(),
+            signals=ledger.signals(),
+            decisions=ledger.decisions(),
+            risk_events=tuple(sorted(risk_events, key=lambda each: (each.kind, each.symbol, each.detail))),
+            requests=kill_switch_requests(database, ENGINE_ID),
+            predictions=predictions,
         )
-        made = tuple(tuple(row) for row in predictions)
-    record = Record(
-        state=EngineState() if state is None else state_from_json(state),
-        orders=ledger.orders(),
-        changes=ledger.changes(),
-        transactions=tuple(sorted((*ledger.fills(), *ledger.financings()), key=lambda each: each.sequence)),
-        positions=ledger.positions(),
-        equity=ledger.equity_curve(),
-        signals=ledger.signals(),
-        decisions=ledger.decisions(),
-        risk_events=tuple(
-            sorted((replace(each, at=START) for each in ledger.risk_events()), key=lambda each: (each.kind, each.symbol, each.detail))
-        ),
-        requests=kill_switch_requests(database, ENGINE_ID),
-        predictions=made,
-    )
-    database.dispose()
-    return record
+
+
+def read_intents(folder: Path) -> tuple[set[str], tuple[Transaction, ...]]:
+    """Read what the engine meant to send, and what it has heard of the broker."""
+    with _opened(folder) as database:
+        ledger = SqlLedger(database, ENGINE_ID)
+        return {each.intent.client_order_id for each in ledger.orders()}, _transactions(ledger)
 
 
 def read_broker(folder: Path) -> tuple[Book, tuple[Transaction, ...]]:
@@ -87,3 +93,14 @@ def assert_same(found: Record, expected: Record) -> None:
     """Fail with the part of the ledger that differs."""
     for part in fields(Record):
         assert getattr(found, part.name) == getattr(expected, part.name), f"{part.name} differ"
+
+
+@contextmanager
+def _opened(folder: Path) -> Generator[Database]:
+    database = open_database(database_url(folder))
+    yield database
+    database.dispose()
+
+
+def _transactions(ledger: SqlLedger) -> tuple[Transaction, ...]:
+    return tuple(sorted((*ledger.fills(), *ledger.financings()), key=lambda each: each.sequence))

@@ -21,7 +21,7 @@ from fxcast.adapters.storage.database import Database, migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.candle import Candle, CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.signals.regime import fit_regimes
+from fxcast.signals.regime import RegimeModel, fit_regimes
 from fxcast.trading.config import ManagementConfig, PaperMarketConfig, RiskLimits, TradingConfig
 from fxcast.trading.engine import EngineConfig
 from fxcast.trading.ports import Broker, FittedRegimes, MarketObserver
@@ -34,7 +34,7 @@ from tests.fakes import ScriptedForecasts
 ENGINE_ID = "crash"
 HOUR = timedelta(hours=1)
 START = datetime(2017, 3, 7, 12, tzinfo=UTC)  # a Tuesday: 17:00 New York comes once, and no weekend
-MOMENTS = 24
+MOMENTS = 19
 HORIZON = 180
 _BEFORE = 320  # candles: enough to fit regimes on
 _SERIES = {
@@ -67,7 +67,7 @@ MARKET = PaperMarketConfig(
     seed=3,
 )
 # What a person asks for, and at which close.
-_WISHES = {START + 15 * HOUR: KillSwitch.REDUCING, START + 18 * HOUR: KillSwitch.ACTIVE}
+_WISHES = {START + 15 * HOUR: KillSwitch.REDUCING, START + 17 * HOUR: KillSwitch.ACTIVE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class Fitter:
 
     def ready(self) -> tuple[FittedRegimes, ...]:
         asked, self._asked = self._asked, []
-        return tuple(FittedRegimes(symbol=symbol, at=at, model=fit_regimes(_known(symbol, at))) for symbol, at in asked)
+        return tuple(FittedRegimes(symbol=symbol, at=at, model=_fitted(symbol, at)) for symbol, at in asked)
 
 
 class Person:
@@ -161,11 +161,11 @@ def _forecast(window: CandleSeries, seed: int) -> LDM4TSPrediction:
     )
 
 
-@cache
-def _known(symbol: str, at: datetime) -> CandleSeries:
+@cache  # every process comes to the same ones: they are fitted before the first
+def _fitted(symbol: str, at: datetime) -> RegimeModel:
     series = _SERIES[symbol]
     known = sum(to_datetime(close) <= at for close in series.close_times)
-    return series.slice(known - _BEFORE, known)
+    return fit_regimes(series.slice(known - _BEFORE, known))
 
 
 def _reached(database: Database) -> datetime:

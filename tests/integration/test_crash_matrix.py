@@ -24,16 +24,12 @@ from tests.crash.hooks import Call, Kill
 from tests.crash.nursery import Birth, Nursery
 from tests.crash.points import (
     CASES,
-    FINDS_A_PART,
-    IS_REFUSED,
-    SENDS_A_CHANGE,
-    SENDS_A_CLOSE,
-    SENDS_AN_ORDER,
+    RECOVERIES,
     Case,
-    Point,
     case_words,
+    recovery_words,
 )
-from tests.crash.remains import Record, assert_same, read_broker, read_calls, read_ledger
+from tests.crash.remains import Record, assert_same, read_broker, read_calls, read_intents, read_ledger
 from tests.crash.world import MOMENTS, Life, live, new_world
 
 KILLED = -signal.SIGKILL
@@ -72,17 +68,15 @@ class World:
         child = self._nursery.bear(Birth(function=live, argument=Life(folder=self.folder, kill=kill), problem_file=problem))
         status = child.wait()
         assert not problem.exists(), problem.read_text()
-        self.look()
         return status
 
     def look(self) -> None:
         """What must hold whenever an engine is dead: its broker protects, and did nothing that the ledger did not intend."""
         book, transactions = read_broker(self.folder)
-        record = read_ledger(self.folder)
+        intended, taken_in = read_intents(self.folder)
         assert all(position.stop is not None for position in book.positions.values())
-        intended = {each.intent.client_order_id for each in record.orders}
         assert {*book.working, *book.settled} <= intended, "no order was sent before it was committed"
-        assert record.transactions == transactions[: len(record.transactions)]
+        assert taken_in == transactions[: len(taken_in)]
 
     def assert_as(self, undisturbed: Undisturbed) -> None:
         """Fail if the ledger or the broker ended otherwise than after a run that was left alone."""
@@ -142,5 +136,34 @@ def test_the_table_of_points_names_every_call_that_a_candle_leads_to(undisturbed
 @pytest.mark.parametrize("case", CASES, ids=case_words)
 def test_a_process_killed(case: Case, world: World, undisturbed: Undisturbed) -> None:
     assert world.live(undisturbed.kill(case)) == KILLED
+    world.look()
     assert world.live() == 0
+    world.assert_as(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("case", "second"),
+    [(case, kill) for case, _, kill in RECOVERIES],
+    ids=[recovery_words(case, words) for case, words, _ in RECOVERIES],
+)
+def test_a_process_killed_and_the_next_one_as_it_recovers(case: Case, second: Kill, world: World, undisturbed: Undisturbed) -> None:
+    for kill in (undisturbed.kill(case), second):
+        assert world.live(kill) == KILLED
+        world.look()
+    assert world.live() == 0
+    world.assert_as(undisturbed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_processes_that_are_each_killed_after_a_candle_or_two_get_to_the_end_together(
+    seed: int, world: World, undisturbed: Undisturbed
+) -> None:
+    draw = random.Random(seed)
+    names = sorted({call.name for call in undisturbed.calls if call.moment > 0})
+    for lives in range(1, 200):
+        kill = Kill(call=draw.choice(names), nth=draw.randint(2, 5), after=draw.random() < 0.5)
+        if world.live(kill) == 0:
+            assert lives > 5
+            break
+        world.look()
     world.assert_as(undisturbed)

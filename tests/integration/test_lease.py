@@ -20,7 +20,7 @@ from fxcast.adapters.storage.lease import HeldLease, acquire
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.order import ChangeAnswer, OrderIntent, OrderPurpose, OrderStatus, ProtectionChange, Side
 from fxcast.domain.portfolio import EquityPoint
-from fxcast.errors import BadSetup, DatabaseUnavailable, LeaseLost
+from fxcast.errors import AccountTaken, DatabaseUnavailable, LeaseLost
 from fxcast.trading.ports import LedgerBatch
 from fxcast.trading.state import KillSwitch
 from tests.databases import DATABASES, new_database
@@ -94,7 +94,7 @@ def at_once(database_url: str, count: int, call: Callable[[Engine, int], object]
 def test_a_second_engine_is_refused_by_who_holds_the_account_where_since_and_until_when(database: Engine) -> None:
     take(database, "engine-a")
 
-    with pytest.raises(BadSetup) as refusal:
+    with pytest.raises(AccountTaken) as refusal:
         take(database, "engine-b", NOON + timedelta(seconds=29))
 
     assert str(refusal.value) == (
@@ -112,7 +112,7 @@ def test_accounts_are_independent(database: Engine) -> None:
 def test_of_ten_that_want_a_free_account_at_once_exactly_one_gets_it(url: str) -> None:
     results = at_once(url, 10, lambda engine, number: take(engine, f"engine-{number}"))
 
-    assert sorted(type(each).__name__ for each in results) == ["BadSetup"] * 9 + ["HeldLease"]
+    assert sorted(type(each).__name__ for each in results) == ["AccountTaken"] * 9 + ["HeldLease"]
 
 
 def test_of_ten_that_want_an_account_whose_lease_ran_out_exactly_one_gets_it(database: Engine, url: str) -> None:
@@ -120,7 +120,7 @@ def test_of_ten_that_want_an_account_whose_lease_ran_out_exactly_one_gets_it(dat
 
     results = at_once(url, 10, lambda engine, number: take(engine, f"engine-{number}", AFTER_TTL))
 
-    assert sorted(type(each).__name__ for each in results) == ["BadSetup"] * 9 + ["HeldLease"]
+    assert sorted(type(each).__name__ for each in results) == ["AccountTaken"] * 9 + ["HeldLease"]
     assert [each.token for each in results if isinstance(each, HeldLease)] == [2]
 
 
@@ -139,7 +139,7 @@ def test_a_renewed_lease_keeps_others_out_for_longer(database: Engine) -> None:
 
     lease.renew(NOON + timedelta(seconds=20))
 
-    with pytest.raises(BadSetup, match="until 2024-03-04T12:00:50"):
+    with pytest.raises(AccountTaken, match="until 2024-03-04T12:00:50"):
         take(database, "engine-b", AFTER_TTL)
 
 
@@ -148,7 +148,7 @@ def test_a_lease_that_ran_out_is_renewed_if_nobody_took_it(database: Engine) -> 
 
     lease.renew(NOON + timedelta(hours=1))
 
-    with pytest.raises(BadSetup):
+    with pytest.raises(AccountTaken):
         take(database, "engine-b", NOON + timedelta(hours=1, seconds=29))
 
 

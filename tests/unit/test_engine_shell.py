@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -16,14 +16,19 @@ from actors.engine_status import EngineStatus
 from actors.trading_engine import ENDED, EngineShell
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.brokers.paper import PaperBroker
+from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.lease import acquire
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime
 from fxcast.domain.portfolio import Account
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadSetup, Unavailable
+from fxcast.errors import BadSetup, LeaseLost, Unavailable
+from fxcast.trading.ports import LedgerBatch, RiskEventKind
+from fxcast.trading.state import state_from_json
 from tests.engine_factories import make_setup
+from tests.factories import HOUR
 
 
 def test_pauses_grow_to_a_minute_and_no_two_engines_keep_step() -> None:
@@ -157,3 +162,45 @@ def test_second_engine_of_an_account_is_refused_on_whatever_cluster_it_runs(
     first.close()
     assert run_to_its_end(EngineShell(setup))["state"] == "finished"
     PaperBroker(setup.broker_file, setup.market).close()  # an engine that has ended lets go of it
+
+
+def test_account_of_an_engine_that_was_killed_is_waited_for_and_that_of_a_live_one_is_refused(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path).model_copy(update={"lease_ttl_s": 2.0})
+    database = open_database(setup.database_url)
+    killed = acquire(database, setup.lease_account, "killed", ttl_s=2.0, now=SystemClock().now())
+    assert run_to_its_end(EngineShell(setup))["state"] == "finished", "nobody renews a dead engine's lease"
+    with pytest.raises(LeaseLost):
+        killed.renew(SystemClock().now())
+    alive = acquire(database, setup.lease_account, "alive", ttl_s=60.0, now=SystemClock().now())
+    shell = EngineShell(setup)
+    while shell.status()["state"] not in ENDED:
+        alive.renew(SystemClock().now())
+        time.sleep(0.05)  # an engine that lives renews its lease now and then
+    status = shell.status()
+    assert (status["state"], status["refused"]) == ("failed", True)
+    assert "is traded by alive" in status["problem"]
+
+
+def test_outage_is_told_at_once_and_kept_when_it_is_over(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path)
+    status = run_to_its_end(EngineShell(setup, opening([3, 4]), lambda: repeat(0.0)))
+    assert status["state"] == "finished"
+    (event,) = SqlLedger(open_database(setup.database_url), engine_id=setup.account).risk_events()
+    assert event.kind is RiskEventKind.DISCONNECT
+    assert event.detail == "for 0 s: the line to the broker is down"
+
+
+def test_engine_that_stops_itself_keeps_why(tmp_path: Path) -> None:
+    setup = make_setup(tmp_path)
+    assert run_to_its_end(EngineShell(setup))["state"] == "finished"
+    book = PaperBroker(setup.broker_file, setup.market)
+    state_of = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
+    saved = state_of.load_state()
+    assert saved is not None
+    book.close()
+    lost = replace(state_from_json(saved), positions={}, pending={})
+    state_of.commit(lost.to_json(), LedgerBatch())
+    later = {"stop": setup.stop + 5 * HOUR}
+    status = run_to_its_end(EngineShell(setup.model_copy(update=later)))
+    assert status["state"] == "failed", "the broker holds a position or an order that the ledger does not know"
+    assert [event.kind for event in state_of.risk_events()][-1] is RiskEventKind.RECONCILIATION

@@ -57,7 +57,7 @@ def trend_signal(window: CandleSeries, rule: TrendRule) -> Signal | None:
         return None
     closes = window.closes
     price = float(closes[-1])
-    gap = float(closes[-rule.fast_bars :].mean() - closes[-rule.slow_bars :].mean())
+    gap = float(closes[-rule.fast_bars :].sum()) / rule.fast_bars - float(closes[-rule.slow_bars :].sum()) / rule.slow_bars
     slope = average_slope(window, rule.slow_bars, rule.slope_bars)
     true_range = average_true_range(window, rule.range_bars)
     direction = Direction.NEUTRAL

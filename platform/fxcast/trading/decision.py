@@ -15,6 +15,7 @@ from fxcast.domain.order import OrderIntent, OrderPurpose, Side
 from fxcast.domain.signal import Direction, FusedSignal, Signal, Verdict
 from fxcast.errors import BadSetting
 from fxcast.signals.fusion import Consensus, fuse
+from fxcast.signals.mean_reversion import mean_and_deviation
 from fxcast.signals.quality import SignalQualityScorer, explain
 from fxcast.signals.sources import MarketView, Source
 from fxcast.trading.config import TradingConfig
@@ -167,7 +168,7 @@ def _sized(case: _Case, signal: FusedSignal) -> Size:
             rates=event.rates,
             horizon=horizon,
             forecast_price=None if prediction is None else prediction.price,
-            bar_volatility=float((logs[1:] - logs[:-1]).std()),
+            bar_volatility=mean_and_deviation(logs[1:] - logs[:-1])[1],
             horizon_bars=_horizon_bars(case, signal),
             uncertainty_pct=signal.uncertainty_pct if trading.ldm4ts_position_scaling else None,
             uncertainty_threshold=trading.ldm4ts_uncertainty_threshold,

@@ -174,6 +174,8 @@ def _on_candle(state: EngineState, event: CandleClosed, config: EngineConfig) ->
 def _reserving(state: EngineState, event: CandleClosed, config: EngineConfig) -> Account:
     """The account as if the entries on their way had been filled."""
     entries = [order.intent for order in state.pending.values() if order.intent.purpose is OrderPurpose.OPEN]
+    if not entries:
+        return event.account
     margins = (margin_needed(each.symbol, each.units, config.instrument(each.symbol), event.rates) for each in entries)
     return replace(event.account, margin_used=event.account.margin_used + sum(margins, Decimal(0)))
 

@@ -47,6 +47,7 @@ from fxcast.trading.ports import (
     LedgerBatch,
     MarketObserver,
     RegimeFitter,
+    RiskEvent,
 )
 from fxcast.trading.replay import decided_something, decision_record
 from fxcast.trading.state import EngineState, KillSwitch, state_from_json
@@ -181,6 +182,10 @@ class Runner:
         self._settle(self._stepped(_Draft(state=self._state), event))
         log.warning("kill switch set", kill_switch=kill_switch.value, by=by, reason=reason)
 
+    def note(self, event: RiskEvent) -> None:
+        """Keep something that the engine itself could not step through: an outage that is over, or its own end."""
+        self._ledger.commit(self._state.to_json(), LedgerBatch(risk_events=(event,)))
+
     def _is_handled(self, closed: ClosedCandle) -> bool:
         cursor = self._state.cursors.get(closed.window.symbol)
         return cursor is not None and closed.closed_at <= cursor
@@ -296,7 +301,8 @@ class Runner:
         raise ReconciliationFailed(problem)
 
     def _check_orders(self) -> None:
-        waiting = {order.client_order_id for order in self._broker.open_orders()}
+        # An order without an id of ours is a person's, who may have one wait at the broker.
+        waiting = {order.client_order_id for order in self._broker.open_orders() if order.client_order_id}
         unknown = {record.intent.client_order_id for record in self._ledger.unresolved_orders()}
         if waiting - unknown != self._state.pending.keys() - unknown:
             raise ReconciliationFailed(f"open orders: the ledger has {sorted(self._state.pending)}, the broker {sorted(waiting)}")

@@ -72,6 +72,11 @@ class CTraderBroker:
         self._account_asset = 0  # the number of the account's currency, as soon as it is known
         self._conversions: dict[str, tuple[int, ...]] = {}  # symbols that lead from a currency to the account's
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands, as far as is known without asking."""
+        return self._connection is not None and self._connection.is_open
+
     def describe(self) -> str:
         """Return which account this trades, for a person to read before anything is sent."""
         return _description(self._settings, self._session().connection)

@@ -1,7 +1,11 @@
-"""A connection to cTrader's Open API: JSON over a TLS websocket, from the handshake until it is lost."""
+"""A connection to cTrader's Open API: JSON over a TLS websocket, from the handshake until it is lost.
+
+Reading and writing are done by one thread, in asyncio: Python 3.11 does not guard a TLS connection that two threads use at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import ssl
@@ -9,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -19,8 +23,8 @@ from uuid import uuid4
 
 import structlog
 from pydantic import Field
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
 
 from fxcast.adapters.brokers.ctrader_messages import (
     ACCESS_TOKEN,
@@ -141,9 +145,13 @@ class CTraderConnection:
         self._lost = False
         self._history: deque[float] = deque(maxlen=settings.history_requests_per_s)
         secrets = {variable: read_credential(variable) for variable in (CLIENT_ID, CLIENT_SECRET, ACCESS_TOKEN)}
-        self._socket = _connect(settings)
-        self._sent_s = self._heard_s = time.monotonic()
-        threading.Thread(target=self._read, daemon=True, name="ctrader-reader").start()
+        context = _context_of(settings)
+        self._heard_s = time.monotonic()
+        self._loop = asyncio.new_event_loop()
+        self._outbox: asyncio.Queue[str | None] = asyncio.Queue()  # None ends the connection
+        opened: Future[None] = Future()
+        threading.Thread(target=self._live, args=(context, opened), daemon=True, name="ctrader").start()
+        opened.result()
         try:
             self.title = self._authenticate({variable: secret.reveal() for variable, secret in secrets.items()})
         except BaseException:
@@ -156,7 +164,7 @@ class CTraderConnection:
 
     def close(self) -> None:
         self._lose("closed")
-        self._socket.close()
+        self._put(None)
 
     def ask(self, payload_type: PayloadType, **payload: Any) -> Payload:
         """Ask something that changes nothing, and return the answer.
@@ -214,7 +222,7 @@ class CTraderConnection:
                 raise Disconnected(f"{VENDOR}: the connection was lost")
             self._inboxes.append(inbox)
         try:
-            self._send(text)
+            self._put(text)
             with self._news:
                 self._news.wait_for(lambda: self._lost or is_complete(inbox, client_msg_id), timeout_s)
                 heard = tuple(inbox)
@@ -255,13 +263,12 @@ class CTraderConnection:
         if due > now:
             time.sleep(due - now)  # cTrader's limit is of requests a second
 
-    def _send(self, text: str) -> None:
-        """Send; a failure leaves open whether it arrived, and is found out as a lost connection."""
+    def _put(self, text: str | None) -> None:
+        """Have a text sent by the connection's thread; whether it arrives shows by what comes back."""
         try:
-            self._socket.send(text)
-            self._sent_s = time.monotonic()
-        except (ConnectionClosed, OSError) as error:
-            self._lose(type(error).__name__)
+            self._loop.call_soon_threadsafe(self._outbox.put_nowait, text)
+        except RuntimeError:  # the thread has ended: the connection is lost, which is known by then
+            assert self._lost
 
     def _lose(self, problem: str) -> None:
         with self._news:
@@ -270,28 +277,64 @@ class CTraderConnection:
             self._lost = True
             self._news.notify_all()
 
-    def _read(self) -> None:
-        """Take in what comes, until nothing does; beats when we were silent for long."""
-        beat = json.dumps({"payloadType": int(PayloadType.HEARTBEAT_EVENT), "payload": {}})
-        while not self._lost:
-            now = time.monotonic()
-            if now - self._heard_s >= self._settings.silence_s:
-                self._lose(f"silent for {self._settings.silence_s:g} s")
-                break
-            if now - self._sent_s >= self._settings.heartbeat_s:
-                self._send(beat)
-                continue
-            rest_s = min(self._sent_s + self._settings.heartbeat_s, self._heard_s + self._settings.silence_s) - now
-            try:
-                text = self._socket.recv(timeout=max(rest_s, 0.0))
-            except TimeoutError:
-                continue
-            except (ConnectionClosed, OSError) as error:
-                self._lose(type(error).__name__)
-                break
+    def _live(self, context: ssl.SSLContext, opened: Future[None]) -> None:
+        """Run the connection from its beginning to its end; the thread's only work."""
+        try:
+            self._loop.run_until_complete(self._run(context, opened))
+        except (WebSocketException, OSError, TimeoutError) as error:
+            self._lose(type(error).__name__)
+            if not opened.done():
+                opened.set_exception(Disconnected(f"{VENDOR}: {type(error).__name__}"))
+        finally:
+            self._lose("ended")
+            self._loop.close()
+            if not opened.done():  # whoever waits is not left waiting by a bug
+                opened.set_exception(Disconnected(f"{VENDOR}: the connection did not come about"))
+
+    async def _run(self, context: ssl.SSLContext, opened: Future[None]) -> None:
+        async with connect(
+            address_of(self._settings),
+            ssl=context,
+            proxy=None,
+            open_timeout=self._settings.connect_timeout_s,
+            close_timeout=_CLOSE_TIMEOUT_S,
+            ping_interval=None,  # cTrader has heartbeats of its own
+            max_size=_MOST_BYTES,
+            logger=_silent_log(),
+        ) as socket:
+            opened.set_result(None)
+            steps = [asyncio.create_task(step) for step in (self._read(socket), self._write(socket), self._watch(socket))]
+            done, rest = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+            self._lose("ended")
+            for step in rest:
+                step.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            for step in done:
+                step.result()
+
+    async def _read(self, socket: ClientConnection) -> None:
+        async for text in socket:
             self._heard_s = time.monotonic()
             self._take(text)
-        self._socket.close()
+
+    async def _write(self, socket: ClientConnection) -> None:
+        """Send what is put, and beat when nothing was for long."""
+        beat = json.dumps({"payloadType": int(PayloadType.HEARTBEAT_EVENT), "payload": {}})
+        while True:
+            try:
+                text = await asyncio.wait_for(self._outbox.get(), self._settings.heartbeat_s)
+            except TimeoutError:
+                text = beat
+            if text is None:
+                return
+            await socket.send(text)
+
+    async def _watch(self, socket: ClientConnection) -> None:
+        """End a connection on which nothing has come for too long."""
+        while (rest_s := self._heard_s + self._settings.silence_s - time.monotonic()) > 0:
+            await asyncio.sleep(rest_s)
+        self._lose(f"silent for {self._settings.silence_s:g} s")
+        socket.transport.abort()  # nobody would answer a good-bye
 
     def _take(self, text: str | bytes) -> None:
         try:
@@ -305,6 +348,7 @@ class CTraderConnection:
             return
         if message.payload_type in _ENDED:
             self._lose(PayloadType(message.payload_type).name)
+            self._put(None)
             return
         with self._news:
             for inbox in self._inboxes:
@@ -316,31 +360,18 @@ def address_of(settings: CTraderBrokerSettings) -> str:
     return settings.url or _ADDRESSES[settings.environment]
 
 
-def _connect(settings: CTraderBrokerSettings) -> ClientConnection:
+def _context_of(settings: CTraderBrokerSettings) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
-    except (OSError, ssl.SSLError) as error:
+        return ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
+    except OSError as error:  # which ssl.SSLError is as well
         raise BadSetting(f"ca_file: {settings.ca_file} can't be read as certificates ({type(error).__name__})") from None
+
+
+def _silent_log() -> logging.Logger:
+    """Return a log that never says what was sent, not even at DEBUG: the first messages hold the credentials."""
     silent = logging.getLogger(f"{__name__}.websocket")
-    silent.setLevel(logging.WARNING)  # never says what was sent, not even at DEBUG: the first messages hold the credentials
-    try:
-        with ExitStack() as stack:
-            connection = stack.enter_context(
-                connect(
-                    address_of(settings),
-                    ssl=context,
-                    proxy=None,
-                    open_timeout=settings.connect_timeout_s,
-                    close_timeout=_CLOSE_TIMEOUT_S,
-                    ping_interval=None,  # cTrader has heartbeats of its own
-                    max_size=_MOST_BYTES,
-                    logger=silent,
-                )
-            )
-            stack.pop_all()  # it outlives this function, and is closed by `close`
-            return connection
-    except (WebSocketException, OSError, TimeoutError) as error:
-        raise Disconnected(f"{VENDOR}: {type(error).__name__}") from None
+    silent.setLevel(logging.WARNING)
+    return silent
 
 
 def _json(value: object) -> float:

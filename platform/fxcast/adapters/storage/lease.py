@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, or_, select, update
 from fxcast.adapters.storage.database import insert_into, writing
 from fxcast.adapters.storage.engine_tables import EngineLeaseRow
 from fxcast.adapters.storage.outages import answered
-from fxcast.errors import BadSetup, LeaseLost
+from fxcast.errors import AccountTaken, LeaseLost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def acquire(engine: Engine, account: str, holder: str, *, ttl_s: float, now: dat
         now: By the caller's clock.
 
     Raises:
-        BadSetup: If another one holds it: names it, where it runs, since when, and until when the lease runs.
+        AccountTaken: If another one holds it: names it, where it runs, since when, and until when the lease runs.
         DatabaseUnavailable: If the database does not answer.
     """
     if not holder:
@@ -123,7 +123,7 @@ def acquire(engine: Engine, account: str, holder: str, *, ttl_s: float, now: dat
         )
         if token is None:
             row = connection.execute(select(EngineLeaseRow.__table__).where(EngineLeaseRow.account == account)).one()
-            raise BadSetup(
+            raise AccountTaken(
                 f"account {account} is traded by {row.holder} ({row.process}, since {row.acquired_at.isoformat()}); its lease runs "
                 f"until {row.expires_at.isoformat()}, and longer if that engine is alive: stop it first"
             )
