@@ -26,13 +26,13 @@ from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.clock import ReplayClock, SystemClock
 from fxcast.adapters.feeds.port import FeedCandles
 from fxcast.adapters.feeds.replay import ReplayFeed
-from fxcast.adapters.storage.database import open_database
+from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.lease import HeldLease, acquire
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime64
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadSetting, Disconnected, ReconciliationFailed
+from fxcast.errors import BadSetting, BadSetup, DatabaseUnavailable, Disconnected, ReconciliationFailed
 from fxcast.serving.client import ServeForecasts
 from fxcast.signals.regime import MIN_FIT_CANDLES, RegimeModel, fit_regimes
 from fxcast.trading.engine import EngineConfig
@@ -86,7 +86,7 @@ def open_parts(setup: Setup, open_paper: OpenPaper = open_paper) -> EngineParts:
         Unavailable: If the database or a broker does not answer.
     """
     with ExitStack() as opened:
-        database = open_database(setup.database_url)
+        database = _database(setup.database_url)
         opened.callback(database.dispose)
         lease = acquire(database, setup.lease_account, _holder(), ttl_s=setup.lease_ttl_s, now=SystemClock().now())
         opened.callback(lease.release)
@@ -237,6 +237,14 @@ class _Opening:
 
     def _tell_of_lost_feed(self, problem: str) -> None:
         self.alerts.send("disconnect", f"no candles: {problem}", SystemClock().now())
+
+
+def _database(url: str) -> Database:
+    """Open the ledger's database; who started this engine has made sure of its schema, so that what is wrong now will pass."""
+    try:
+        return open_database(url)
+    except BadSetup as error:
+        raise DatabaseUnavailable(str(error)) from None
 
 
 def _holder() -> str:

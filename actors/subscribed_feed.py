@@ -40,7 +40,7 @@ class SubscribedFeed:
             not stored yet when the iteration begins.
         poll_s: After so long without a candle, an empty tuple is yielded.
         advance: Is told each moment before its candles are handed out.
-        lost: Is told when the feed is gone, and why.
+        lost: Is told when the feed is gone, and why; while it stays so for the same reason, once.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class SubscribedFeed:
 
     def _follow(self, arrived: queue.Queue[FeedCandles]) -> None:
         """Put what is published into the queue; begin again whenever the feed is gone."""
-        pauses = self._pauses()
+        pauses, told = self._pauses(), ""
         while not self._stopping.is_set():
             problem = "the feed has ended"
             try:
                 for candles in self._subscribe(dict(self._closes)):
-                    pauses = self._pauses()
+                    pauses, told = self._pauses(), ""
                     if candles.data.symbol in self._symbols and len(candles.data):
                         self._closes[candles.data.symbol] = to_datetime(candles.data.candles.close_times[-1])
                         arrived.put(candles)
@@ -131,7 +131,9 @@ class SubscribedFeed:
                 problem = str(error)
             pause_s = next(pauses)
             log.warning("feed gone", problem=problem, pause_s=round(pause_s, 1))
-            self._lost(problem)
+            if problem != told:
+                self._lost(problem)
+            told = problem
             self._stopping.wait(pause_s)
 
     def _begin(self, symbol: str, handled: datetime | None) -> CandleSeries | None:

@@ -142,6 +142,7 @@ class OandaWorld:
     Attributes:
         server: The broker; `account` is what it holds.
         candle: Position in `series` of the candle that closes next.
+        at_candle: Called when an engine has a new candle in hand, and nothing is committed yet.
         at_pause: Called with the clock's time after each pause of a shell that waits.
     """
 
@@ -176,6 +177,7 @@ class OandaWorld:
         self.store.append(self.series.slice(0, self.candle))
         self.publisher = Publisher(self.store, frame)
         self.at_pause: Callable[[datetime], object] = lambda _: None
+        self.at_candle: Callable[[], object] = lambda: None
         self.rest_url = rest_url or server.url
         self._runner: Runner | None = None
         self._opened = ExitStack()
@@ -241,6 +243,7 @@ class OandaWorld:
     def observe(self, symbol: str, candle: Candle, closed_at: datetime) -> None:
         """Let the broker's price be the candle's close."""
         del closed_at
+        self.at_candle()
         bid = Decimal(repr(candle.close)).quantize(Decimal("0.00001"))
         with self.server.lock:
             self.account.set_price(f"{symbol[:3]}_{symbol[3:]}", str(bid), str(bid + Decimal("0.00010")))

@@ -16,6 +16,7 @@ from tests.brokers.ctrader_server import (
     CLOSE,
     CREDENTIALS,
     NEW_ORDER,
+    ORDER_LIST,
     CTraderServer,
 )
 from tests.brokers.ctrader_trading import (
@@ -251,6 +252,22 @@ class TestUnknownOutcomes:
         assert found is not None
         assert (found.status, found.filled_units) == (OrderStatus.FILLED, 10_000)
         successor.close()
+
+    def test_once_the_past_is_known_new_orders_are_sent_without_a_look(self, broker: CTraderBroker, server: CTraderServer) -> None:
+        broker.place_order(intent_of())
+        before = server.count(ORDER_LIST)
+        broker.place_order(intent_of(client_order_id="next-open"))
+        assert server.count(ORDER_LIST) == before
+        broker.place_order(intent_of(client_order_id="next-open"))
+        assert server.count(NEW_ORDER) == 2
+
+    def test_right_after_the_start_each_order_is_looked_for(self, server: CTraderServer) -> None:
+        broker = broker_of(server, settle_s=600)
+        broker.place_order(intent_of())
+        before = server.count(ORDER_LIST)
+        broker.place_order(intent_of(client_order_id="next-open"))
+        assert server.count(ORDER_LIST) == before + 1
+        broker.close()
 
     @pytest.mark.parametrize("fault", [Fault.SILENT_AFTER, Fault.DROP_AFTER, Fault.UNKNOWN_AFTER])
     def test_a_close_without_an_answer_is_found_out(self, server: CTraderServer, fault: Fault) -> None:

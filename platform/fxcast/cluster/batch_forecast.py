@@ -144,8 +144,8 @@ def batch_forecast(
 ) -> BatchForecasts:
     """Forecast windows on the connected cluster; those that are stored are read.
 
-    A window's seed is `trading.forecasting.forecast_seed` of its symbol and moment, so that it gets the forecast that the engine would
-    have asked for. What is computed is stored month by month as each is complete: a run that is stopped goes on there.
+    A window's seed is `trading.forecasting.forecast_seed` of its symbol and moment, so that it gets the forecast that the engine
+    would have asked for. What is computed is stored month by month as each is complete: a run that is stopped goes on there.
 
     Args:
         source: Of the timeframe.

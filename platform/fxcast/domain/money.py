@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from fxcast.domain.order import Side
 from fxcast.errors import BadSetup
@@ -69,15 +70,9 @@ def rates_from_prices(prices: Mapping[str, Decimal], account_currency: str) -> R
         prices: By symbol, quote currency per base currency.
     """
     worth: dict[str, Decimal] = {account_currency: Decimal(1)}
-    reached = [account_currency]
-    while reached:
-        following: list[str] = []
-        for known in reached:
-            for other, rate in _neighbours(prices, known):
-                if other not in worth:
-                    worth[other] = rate * worth[known]
-                    following.append(other)
-        reached = following
+    for currency, symbol, known in _steps(tuple(sorted(prices)), account_currency):
+        rate = prices[symbol] if symbol[3:] == known else 1 / prices[symbol]
+        worth[currency] = rate * worth[known]
     return Rates(currency=account_currency, worth=worth)
 
 
@@ -88,11 +83,17 @@ def missing_rates(symbols: Iterable[str], account_currency: str, known: Iterable
     return tuple(sorted(wanted - rates.worth.keys()))
 
 
-def _neighbours(prices: Mapping[str, Decimal], currency: str) -> Iterable[tuple[str, Decimal]]:
-    """Yield each currency that is one pair away, and what one unit of it is worth in this one."""
-    for symbol in sorted(prices):
-        price = prices[symbol]
-        if symbol[3:] == currency:
-            yield symbol[:3], price
-        elif symbol[:3] == currency:
-            yield symbol[3:], 1 / price
+@lru_cache(maxsize=64)  # the same pairs are asked for at every candle, and every position
+def _steps(symbols: tuple[str, ...], account_currency: str) -> tuple[tuple[str, str, str], ...]:
+    """Return each currency that can be reached, nearest first, with the pair and the currency that it is reached by."""
+    steps: list[tuple[str, str, str]] = []
+    known = {account_currency}
+    reached = [account_currency]
+    for currency in reached:  # which grows meanwhile: nearest first
+        for symbol in symbols:
+            other = symbol[:3] if symbol[3:] == currency else symbol[3:] if symbol[:3] == currency else currency
+            if other not in known:
+                known.add(other)
+                reached.append(other)
+                steps.append((other, symbol, currency))
+    return tuple(steps)

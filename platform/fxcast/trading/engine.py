@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -167,8 +168,22 @@ def _on_candle(state: EngineState, event: CandleClosed, config: EngineConfig) ->
         )
         commands += deciding
     account = event.account
+    state, telling = _margin_watched(state, account, at)
+    commands += telling
     commands.append(RecordEquity(point=EquityPoint(at=at, balance=account.balance, open_profit=account.open_profit)))
     return state, tuple(commands)
+
+
+def _margin_watched(state: EngineState, account: Account, at: datetime) -> Stepped:
+    """Tell, once, when there is no free margin left: the broker may close everything soon."""
+    short = account.free_margin < 0
+    if short == state.margin_short:
+        return state, ()
+    state = replace(state, margin_short=short)
+    if not short:
+        return state, ()
+    detail = f"the free margin is {account.free_margin:.2f} {account.currency}: equity {account.equity:.2f}, used {account.margin_used:.2f}"
+    return state, (RecordRiskEvent(event=RiskEvent(kind=RiskEventKind.MARGIN, at=at, symbol="", detail=detail)),)
 
 
 def _reserving(state: EngineState, event: CandleClosed, config: EngineConfig) -> Account:

@@ -122,10 +122,11 @@ def _closed(state: EngineState, fill: Fill, limits: RiskLimits) -> Stepped:
     if left:
         held = replace(held, position=replace(held.position, units=left))
         return _holding(state, held), (*commands, _open_record(held))
-    closing = {each.intent.client_order_id for each in state.pending_of(fill.symbol, OrderPurpose.CLOSE)}
+    # Its close is done; one that a stop or a person was faster than still waits at the broker, until that says it is cancelled.
+    closed = order is not None and order.intent.purpose is OrderPurpose.CLOSE
     state = replace(
         state,
-        pending={key: each for key, each in state.pending.items() if key not in closing},
+        pending=_without(state.pending, fill.client_order_id) if closed else state.pending,
         positions=_without(state.positions, fill.symbol),
     )
     record = PositionRecord(position=held.position, closed_at=fill.filled_at, exit_price=fill.price, profit=held.realised)
@@ -144,11 +145,16 @@ def _counted(state: EngineState, profit: Decimal, at: datetime, limits: RiskLimi
 
 
 def take_order(state: EngineState, order: BrokerOrder, at: datetime) -> Stepped:
-    """Forget an order that will not be filled any further; a close is tried again under its next number."""
+    """Forget an order that will not be filled any further; a close is tried again under its next number.
+
+    That there is nothing left to close is no news.
+    """
     pending = state.pending.get(order.client_order_id)
     if pending is None or order.status not in {OrderStatus.REJECTED, OrderStatus.CANCELLED}:
         return state, ()
     state = replace(state, pending=_without(state.pending, order.client_order_id))
+    if pending.intent.purpose is OrderPurpose.CLOSE and not is_open(state, pending.intent):
+        return state, ()
     detail = f"{order.client_order_id} {order.status.value}: {order.reason}"
     return state, (_risk_event(RiskEventKind.REJECTION, at, pending.intent.symbol, detail),)
 
@@ -207,16 +213,19 @@ def holdings_problem(state: EngineState, positions: tuple[BrokerPosition, ...]) 
 
 
 def _protected(state: EngineState, held: HeldPosition, seen: BrokerPosition, at: datetime) -> Stepped:
-    position = held.position
-    agree = (seen.stop, seen.target) == (position.stop, position.target)
-    if agree or held.change is not None or held.stop_lost:
-        return state, ()
-    sign = position.side.sign
+    position, change, sign = held.position, held.change, held.position.side.sign
     if seen.stop is not None and sign * (seen.stop - position.stop) >= 0:
-        held = replace(held, position=replace(position, stop=seen.stop, target=seen.target))
+        agree = (seen.stop, seen.target) == (position.stop, position.target)
+        # A change on its way counts, unless it would loosen what a person has tightened meanwhile.
+        if agree or (change is not None and sign * (seen.stop - change.stop) <= 0):
+            return state, ()
+        held = replace(held, position=replace(position, stop=seen.stop, target=seen.target), change=None, stop_lost=False)
         detail = f"stop {position.stop} → {seen.stop}, target {position.target} → {seen.target}: changed at the broker, and kept"
         event = _risk_event(RiskEventKind.HAND_CHANGE, at, position.symbol, detail)
         return _holding(state, held), (_open_record(held), event)
+    if held.stop_lost:
+        return state, ()
+    # Instead of a change on its way: that may be refused for its target.
     detail = f"the broker has the stop {seen.stop} for {position.client_order_id}, which should be {position.stop}: it is put back"
     event = _risk_event(RiskEventKind.STOP_MISSING, at, position.symbol, detail)
     held = replace(held, stop_lost=True)
@@ -244,7 +253,7 @@ def change_protection(
 def close_position(state: EngineState, held: HeldPosition, at: datetime, reason: str) -> Stepped:
     """Decide to close a position at market, unless a close is on its way."""
     position = held.position
-    if state.pending_of(position.symbol, OrderPurpose.CLOSE):
+    if any(each.intent.signal_id == held.signal_id for each in state.pending_of(position.symbol, OrderPurpose.CLOSE)):
         return state, ()
     attempt = held.close_attempts + 1
     intent = OrderIntent(
@@ -262,6 +271,12 @@ def close_position(state: EngineState, held: HeldPosition, at: datetime, reason:
     pending = PendingOrder(intent=intent, horizon_bars=0, valid_until=at)  # a close is valid until there is nothing to close
     state = replace(state, pending={**state.pending, intent.client_order_id: pending})
     return _holding(state, replace(held, close_attempts=attempt)), (PlaceOrder(intent=intent),)
+
+
+def is_open(state: EngineState, close: OrderIntent) -> bool:
+    """Tell whether the position that an order is to close is still open; another one in its symbol may be."""
+    held = state.positions.get(close.symbol)
+    return held is not None and held.signal_id == close.signal_id
 
 
 def _holding(state: EngineState, held: HeldPosition) -> EngineState:

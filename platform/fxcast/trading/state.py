@@ -120,6 +120,7 @@ class EngineState:
         day_first_equity: Equity at that day's first candle.
         losses_in_row: Positions closed with a loss since the last one that was not.
         cool_off_until: No new risk before it.
+        margin_short: The free margin was below zero at the last candle, and a person has been told.
     """
 
     kill_switch: KillSwitch = KillSwitch.ACTIVE
@@ -138,6 +139,7 @@ class EngineState:
     day_first_equity: Decimal | None = None
     losses_in_row: int = 0
     cool_off_until: datetime | None = None
+    margin_short: bool = False
     regimes: Mapping[str, StoredRegime] = field(default_factory=dict[str, RegimeState])
 
     def to_json(self) -> str:

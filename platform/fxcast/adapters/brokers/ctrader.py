@@ -1,8 +1,9 @@
 """Trades on a cTrader account, over its Open API.
 
 What cTrader does not promise, and how it is made up for:
-    A client order id may be used twice. Before an order is sent, the adapter asks whether it came before; it does so even for ids
-    that this process never sent, since another one may have.
+    A client order id may be used twice. Before an order is sent, the adapter asks whether it came before. It does not ask again for
+    ids that this process never sent, once it has looked through the past when a predecessor's last order must have come: that
+    nobody else sends orders meanwhile is the engine's lease to see to.
     Market orders can't carry prices of stop and target, only distances from the fill. They carry the distances, so that there is a
     stop from the first moment, and both are set to the exact prices right after the fill. If that fails, the stop is off by the
     slippage, and who looks at `positions` sees it.
@@ -168,9 +169,10 @@ class CTraderBroker:
         if intent.purpose is OrderPurpose.CLOSE:
             return self.close_position(intent)
         session = self._session()
-        known = self._desk.order(session, intent.client_order_id)
-        if known is not None:
-            return known
+        if self._desk.may_have_come(intent.client_order_id):
+            known = self._desk.order(session, intent.client_order_id)
+            if known is not None:
+                return known
         quote = self.quotes([intent.symbol]).get(intent.symbol)
         return self._desk.place(session, intent, quote, self.instruments([intent.symbol])[intent.symbol])
 

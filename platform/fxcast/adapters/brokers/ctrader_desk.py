@@ -64,7 +64,18 @@ class OrderDesk:
         self._memory = memory
         self._clock = clock
         self._refused: dict[str, BrokerOrder] = {}
+        self._sent: set[str] = set()
+        self._began_s = time.monotonic()
+        self._knows_the_past = False
         self._unanswered: dict[str, float] = {}  # client order ids by the time of sending
+
+    def may_have_come(self, client_order_id: str) -> bool:
+        """Whether an order must be asked about before it is sent.
+
+        It need not if this process never sent it, and has looked through the past since a predecessor's last order must have come.
+        """
+        is_new = client_order_id not in self._sent and client_order_id not in self._refused
+        return not (is_new and self._knows_the_past and not self._memory.has_come(client_order_id))
 
     def place(self, session: Session, intent: OrderIntent, quote: Quote | None, instrument: Instrument) -> BrokerOrder:
         """Place an order of which `order` knows nothing."""
@@ -95,7 +106,7 @@ class OrderDesk:
         def is_it(order: Order) -> bool:
             return order.client_order_id == intent.client_order_id
 
-        self._unanswered[intent.client_order_id] = time.monotonic()
+        self._note_sending(intent.client_order_id)
         heard = self._trade(session, PayloadType.NEW_ORDER_REQ, request, is_it, intent.client_order_id)
         outcome = outcome_of(heard.messages, heard.client_msg_id, is_it)
         answer = self._answer(session, intent.client_order_id, heard, outcome)
@@ -124,7 +135,7 @@ class OrderDesk:
         def is_it(order: Order) -> bool:
             return order.position_id == position.position_id and order.closes_at_market
 
-        self._unanswered[intent.client_order_id] = time.monotonic()
+        self._note_sending(intent.client_order_id)
         self._memory.note_sent_closing(intent.client_order_id, position.position_id, milliseconds(self._clock.now()))
         heard = self._trade(session, PayloadType.CLOSE_POSITION_REQ, request, is_it, intent.client_order_id)
         outcome = outcome_of(heard.messages, heard.client_msg_id, is_it)
@@ -153,7 +164,10 @@ class OrderDesk:
         if known is not None:
             return known
         open_now = session.history.reconcile()
+        is_settled = time.monotonic() - self._began_s >= self._settings.settle_s
         found = self._find(session, client_order_id, open_now)
+        if found is None and is_settled:
+            self._knows_the_past = True
         sent_s = self._unanswered.get(client_order_id)
         if found is None and sent_s is not None and time.monotonic() - sent_s < self._settings.settle_s:
             raise OutcomeUnknown(f"{VENDOR}: {client_order_id} is not there, but it is too early to say that it never came")
@@ -191,6 +205,10 @@ class OrderDesk:
         if isinstance(meaning, Unavailable):
             raise meaning
         return self._refuse(client_order_id, outcome.reason)
+
+    def _note_sending(self, client_order_id: str) -> None:
+        self._sent.add(client_order_id)
+        self._unanswered[client_order_id] = time.monotonic()
 
     def _forget_sending(self, client_order_id: str) -> None:
         """Note that it is known what became of an order: it came, or it certainly did not."""

@@ -71,9 +71,11 @@ class Memory:
         self._closings: dict[int, str] = {}  # client order id by the number of the order that closed
         self._sent_closings: dict[str, tuple[int, int]] = {}  # position and time of sending, by client order id
         self._orders: dict[int, Order] = {}  # that will not change any more
+        self._came: set[str] = set()  # client order ids
 
     def note_order(self, order: Order) -> None:
         with self._lock:
+            self._came.add(order.client_order_id)
             if order.status is not Status.ORDER_STATUS_ACCEPTED:
                 self._orders[order.order_id] = order
             if order.position_id is not None and order.client_order_id and not order.is_closing:
@@ -96,6 +98,9 @@ class Memory:
         """Forget a request to close that certainly was not executed: what closes the position later is not its doing."""
         with self._lock:
             self._sent_closings.pop(client_order_id, None)
+
+    def has_come(self, client_order_id: str) -> bool:
+        return client_order_id in self._came
 
     def order(self, order_id: int) -> Order | None:
         return self._orders.get(order_id)
