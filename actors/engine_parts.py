@@ -163,6 +163,7 @@ class _Opening:
             advance=clock.advance_to if isinstance(clock, ReplayClock) else lambda _: None,
             lost=self._tell_of_lost_feed,
         )
+        self.opened.callback(feed.stop)  # also where the engine fails
         fitter = TaskRegimeFitter(setup.store, setup.timeframe, waits=False)
         runner = self._runner(setup, config, feed, broker, clock, observers, fitter, {})
         return self._parts(runner, clock, describe=describe, candles_done=0, candles_total=0, stop_feed=feed.stop)

@@ -5,10 +5,8 @@ Time is a clock that tests set; the broker's and the engine's are the same one.
 
 from __future__ import annotations
 
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,26 +27,24 @@ from fxcast.adapters.alerts import AlertSettings, WebhookAlerts
 from fxcast.adapters.brokers.oanda import OandaBroker, OandaBrokerSettings
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.feeds.credentials import OANDA_ACCOUNT, OANDA_TOKEN
-from fxcast.adapters.feeds.port import FeedCandles, Origin
 from fxcast.adapters.storage.database import Database, migrate, open_database
 from fxcast.adapters.storage.lease import acquire
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.data.store import CandleStore
 from fxcast.data.windows import window_at
-from fxcast.domain.candle import Candle, CandleSeries, to_datetime, to_datetime64
+from fxcast.domain.candle import Candle, CandleSeries, to_datetime
 from fxcast.domain.forecast import CONTEXT_BARS, LDM4TSPrediction
-from fxcast.domain.market import without_details
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import Disconnected
 from fxcast.trading.config import ManagementConfig, RiskLimits, TradingConfig
 from fxcast.trading.engine import EngineConfig
-from fxcast.trading.ports import Broker, ClosedCandle, Ledger, LedgerBatch
+from fxcast.trading.ports import Alerts, Broker, ClosedCandle, Feed, Ledger, LedgerBatch
 from fxcast.trading.runner import Runner
 from tests.brokers.oanda_account import ACCOUNT, OandaAccount, Trade
 from tests.brokers.oanda_server import TOKEN, OandaServer
 from tests.databases import new_database
 from tests.factories import make_prediction, make_series
 from tests.fakes import ScriptedForecasts, SettableClock
+from tests.publisher import Publisher
 from tests.waiting import wait_for
 
 ENGINE_ID = "faults"
@@ -87,51 +83,6 @@ class RecordedAlerts:
 
     def of(self, kind: str) -> list[str]:
         return [text for told, text in self.told if told == kind]
-
-
-class Publisher:
-    """A feed that stores candles and publishes them, and that can be away; who follows it anew gets what it missed from the store."""
-
-    def __init__(self, store: CandleStore, timeframe: Timeframe) -> None:
-        self._store = store
-        self._timeframe = timeframe
-        self._lock = threading.Lock()
-        self._follower: queue.Queue[CandleSeries | None] | None = None
-        self._away = False
-
-    @property
-    def is_followed(self) -> bool:
-        return self._follower is not None
-
-    def publish(self, candle: CandleSeries) -> None:
-        with self._lock:
-            self._store.append(candle)
-            if self._follower is not None:
-                self._follower.put(candle)
-
-    def go_away(self) -> None:
-        """End what follows it, as if its process had died; candles are stored all the same, as after a download."""
-        with self._lock:
-            self._away = True
-            if self._follower is not None:
-                self._follower.put(None)
-            self._follower = None
-
-    def come_back(self) -> None:
-        self._away = False
-
-    def subscribe(self, after: Mapping[str, datetime]) -> Iterator[FeedCandles]:
-        with self._lock:
-            if self._away:
-                raise Disconnected("no feed runs")
-            news = self._follower = queue.Queue[CandleSeries | None]()
-            stored = {symbol: self._store.read(symbol, self._timeframe) for symbol in after}
-        for symbol, series in stored.items():
-            missed = series.slice(int((series.close_times <= to_datetime64(after[symbol])).sum()), len(series))
-            if len(missed):
-                yield FeedCandles(data=without_details(missed), origin=Origin.BACKFILL)
-        while (candle := news.get()) is not None:
-            yield FeedCandles(data=without_details(candle), origin=Origin.LIVE)
 
 
 class OandaWorld:
@@ -251,10 +202,10 @@ class OandaWorld:
     # An engine in its shell, on a thread of its own.
 
     @contextmanager
-    def shell(self, *, lease_ttl_s: float = 30.0, account: str = ENGINE_ID) -> Iterator[EngineShell]:
+    def shell(self, *, lease_ttl_s: float = 30.0) -> Generator[EngineShell]:
         """Run an engine on the feed until the end of the block."""
         setup = LiveSetup(
-            account=account,
+            account=ENGINE_ID,
             timeframe=self.series.timeframe.name,
             store=str(self.folder / "store"),
             database_url=self.database_url,
@@ -299,6 +250,7 @@ class OandaWorld:
                 lost=lambda problem: alerts.send("disconnect", f"no candles: {problem}", self.clock.now()),
                 pauses=lambda: repeat(0.05),
             )
+            opened.callback(feed.stop)
             broker = self._broker()
             runner = self._new_runner(broker, ledger, feed=feed, alerts=alerts)
             return EngineParts(
@@ -336,21 +288,21 @@ class OandaWorld:
         self._opened.callback(broker.close)
         return broker
 
-    def _new_runner(self, broker: Broker, ledger: Ledger, **parts: Any) -> Runner:
-        usual = {"feed": _Handed(), "alerts": self.alerts}
+    def _new_runner(self, broker: Broker, ledger: Ledger, *, feed: Feed | None = None, alerts: Alerts | None = None) -> Runner:
         return Runner(
             EngineConfig(trading=self.trading, instruments=broker.instruments(["EURUSD"]), symbols=("EURUSD",)),
+            feed=feed or _Handed(),
             broker=broker,
             ledger=ledger,
             clock=self.clock,
             forecasts=self.forecasts,
             observers=[self],
-            **(usual | parts),
+            alerts=alerts or self.alerts,
         )
 
 
 @contextmanager
-def oanda_world(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[OandaWorld]:
+def oanda_world(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Generator[OandaWorld]:
     """Open a world, and close it at the end."""
     monkeypatch.setenv(OANDA_TOKEN, TOKEN)
     monkeypatch.setenv(OANDA_ACCOUNT, ACCOUNT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +22,7 @@ class Webhook:
 
 
 @contextmanager
-def webhook_server() -> Iterator[Webhook]:
+def webhook_server() -> Generator[Webhook]:
     """Serve a webhook until the end of the block."""
     webhook = Webhook()
 

@@ -90,7 +90,7 @@ class _Wrapped:
 
     def __getattr__(self, method_name: str) -> Any:
         method: Any = getattr(self._port, method_name)
-        if not callable(method):  # a feed's symbols
+        if method_name == "symbols":  # a feed's, which is no method
             return method
 
         def called(*args: Any, **kwargs: Any) -> Any:

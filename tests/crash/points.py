@@ -256,6 +256,29 @@ def _recoveries() -> list[tuple[Case, str, Kill]]:
 
 RECOVERIES = _recoveries()
 
+# OANDA fills an order at once: its fill is found in the next candle.
+OANDA_ENTRY = Moment(words="that sends an entry", sends=("place_order filled",))
+OANDA_CHANGE = Moment(words="that moves a stop", sends=("modify_order accepted",), settled=None)
+OANDA_CLOSE = Moment(words="that closes a position", sends=("close_position filled",), settled=None)
+_OANDA_TWO = Moment(words="that sends two entries", sends=("place_order filled", "place_order filled"), settled=None)
+_OANDA_FILL = Moment(words="that finds an entry filled", settled=("filled",), finds=lambda found: found == 1)
+_OANDA_STOP = Moment(words="that finds a stop hit", finds=bool)
+
+
+def _oanda_cases() -> list[Case]:
+    plan: list[tuple[Moment, tuple[Point, ...]]] = [
+        (OANDA_ENTRY, SENT),
+        (OANDA_CHANGE, CHANGE_SENT),
+        (OANDA_CLOSE, CLOSE_SENT),
+        (_OANDA_TWO, TWO_SENT),
+        (_OANDA_FILL, FILL_FOUND),
+        (_OANDA_STOP, STOP_FOUND),
+    ]
+    return [(moment, point) for moment, points in plan for point in points]
+
+
+OANDA_CASES = _oanda_cases()
+
 
 def case_words(case: Case) -> str:
     """Say where a process is killed."""

@@ -49,6 +49,7 @@ _SERIES = {
     )
     for symbol, price, seed in (("EURUSD", 1.10, 21), ("GBPUSD", 1.25, 5))
 }
+SYMBOLS = tuple(_SERIES)
 TRADING = TradingConfig(
     ldm4ts_horizons=(HORIZON,),
     ldm4ts_min_strength=0.0,
@@ -90,20 +91,20 @@ def live(life: Life) -> None:
     hooks = Hooks(life.kill, look)
     hooks.watch_statements(database)
     market = hooks.wrapped("market", broker)
-    run_engine(hooks, database, broker, [market, Person(database)], clock_at=_reached(database))
+    run_engine(hooks, database, broker, [market, Person(database)], clock_at=reached(database), moments=MOMENTS)
     calls_file(life.folder).write_bytes(pickle.dumps(hooks.calls))
     broker.close()
     database.dispose()
 
 
 def run_engine(
-    hooks: Hooks, database: Database, broker: Broker, observers: Sequence[MarketObserver], *, clock_at: datetime
+    hooks: Hooks, database: Database, broker: Broker, observers: Sequence[MarketObserver], *, clock_at: datetime, moments: int
 ) -> None:
-    """Run the engine with all its ports wrapped."""
+    """Run the engine with all its ports wrapped, to the end of so many moments."""
     clock = ReplayClock(clock_at)
     Runner(
         EngineConfig(trading=TRADING),
-        feed=hooks.wrapped("feed", ReplayFeed(list(_SERIES.values()), start=START, stop=START + MOMENTS * HOUR, clock=clock)),
+        feed=hooks.wrapped("feed", ReplayFeed(list(_SERIES.values()), start=START, stop=START + moments * HOUR, clock=clock)),
         broker=hooks.wrapped("broker", broker),
         ledger=hooks.wrapped("ledger", SqlLedger(database, ENGINE_ID)),
         clock=clock,
@@ -168,7 +169,8 @@ def _fitted(symbol: str, at: datetime) -> RegimeModel:
     return fit_regimes(series.slice(known - _BEFORE, known))
 
 
-def _reached(database: Database) -> datetime:
+def reached(database: Database) -> datetime:
+    """Return how far the engine has come."""
     saved = SqlLedger(database, ENGINE_ID).load_state()
     return START if saved is None else max([START, *state_from_json(saved).cursors.values()])
 

@@ -161,7 +161,7 @@ def test_processes_that_are_each_killed_after_a_candle_or_two_get_to_the_end_tog
     draw = random.Random(seed)
     names = sorted({call.name for call in undisturbed.calls if call.moment > 0})
     for lives in range(1, 200):
-        kill = Kill(call=draw.choice(names), nth=draw.randint(2, 5), after=draw.random() < 0.5)
+        kill = Kill(call=draw.choice(names), nth=draw.randint(1, 3), after=draw.random() < 0.5)
         if world.live(kill) == 0:
             assert lives > 5
             break

@@ -1,4 +1,4 @@
-"""What an engine does when its broker is silent, gone, late, or moved by hand: OANDA's adapter, a server on loopback, a ledger in SQL."""
+"""What an engine does when its broker is silent, gone or late, or a person acts there: OANDA's adapter, a server on loopback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def webhook() -> Iterator[Webhook]:
 # The broker does not answer.
 
 
-def test_a_broker_silent_for_ten_minutes_is_waited_for_and_its_old_candle_opens_nothing(world: OandaWorld, webhook: Webhook) -> None:
+def test_a_broker_silent_for_ten_minutes_is_waited_for_and_its_old_candle_opens_nothing(
+    world: OandaWorld, webhook: Webhook
+) -> None:
     world.webhook_url = webhook.url
     silent_until = world.clock.time + timedelta(hours=1, minutes=10)
 
@@ -57,6 +59,7 @@ def test_a_broker_silent_for_ten_minutes_is_waited_for_and_its_old_candle_opens_
         (refused,) = world.ledger.signals()
         assert (refused.verdict, refused.reason) == (Verdict.REJECTED, "the candle closed 600 s ago, more than 120")
         assert not world.account.fills
+        wait_for(lambda: world.kinds == ["disconnect"])
         world.publish()
         wait_for(lambda: bool(world.ledger.open_positions()))
     assert [text for text in webhook.texts("disconnect") if "oanda" in text], "a person is told"
@@ -119,9 +122,7 @@ def test_a_host_that_is_nowhere_raises_what_is_waited_for(world: OandaWorld) -> 
 
 
 @pytest.mark.parametrize("fault", LOST_AFTER)
-def test_an_order_that_was_executed_although_its_answer_was_lost_is_one_protected_position(
-    world: OandaWorld, fault: Fault
-) -> None:
+def test_an_order_that_was_executed_although_its_answer_was_lost_is_one_protected_position(world: OandaWorld, fault: Fault) -> None:
     world.start()
     world.server.fail(fault)
     world.close_candle()
@@ -163,7 +164,7 @@ def test_an_order_that_comes_after_it_was_given_up_stops_the_engine_and_is_prote
     world.server.fail(Fault.LATE)
     world.close_candle()
     world.close_candle()
-    assert [order.status for order in world.ledger.orders()][0] is OrderStatus.CANCELLED
+    assert next(order.status for order in world.ledger.orders()) is OrderStatus.CANCELLED
     world.server.run_late()
     late = world.account.open_trades[-1]
     assert late.stop is not None

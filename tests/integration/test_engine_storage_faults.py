@@ -144,6 +144,7 @@ def test_an_engine_waits_for_its_database_tells_a_person_and_goes_on(embedded: O
             world.publish()
         wait_until_done(shell, 1 + HORIZON_BARS)
         assert len(world.ledger.equity_curve()) == 2 + HORIZON_BARS
+        assert world.kinds == ["disconnect"]
     assert any("does not answer" in text for text in webhook.texts("disconnect"))
 
 

@@ -15,7 +15,7 @@ from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.calendar import is_open
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS
 from fxcast.domain.order import FillReason, OrderPurpose
 from fxcast.domain.signal import Verdict
@@ -66,7 +66,7 @@ def test_a_clock_that_jumped_opens_nothing_lets_go_of_what_is_open_and_trades_ag
 
 
 class PaperWeek:
-    """An engine that trades one pair at the paper broker over a weekend; closes are 1.10, or what `closes` says from a moment on."""
+    """An engine that trades one pair at the paper broker over a weekend; closes are 1.10, or what `closes` says from a time on."""
 
     def __init__(self, folder: Path, first_close: datetime, last_close: datetime, closes: Mapping[datetime, float]) -> None:
         opens = [first_close - n * HOUR for n in range(CONTEXT_BARS, 0, -1)]
@@ -125,8 +125,7 @@ def test_days_weekends_and_interest_follow_new_york_when_it_changes_its_clocks(
     sunday_open = monday - timedelta(days=1) + turn_after * HOUR
     assert turns == [
         thursday + turn_before * HOUR,
-        friday + turn_before * HOUR,
-        sunday_open + HOUR,  # the first candle's close
+        friday + turn_before * HOUR,  # when Monday's day begins
         monday + turn_after * HOUR,
     ]
     booked = [each.booked_at for each in week.ledger.financings()]
@@ -181,14 +180,17 @@ def test_a_market_that_is_closed_gets_no_order_and_a_gap_is_in_the_books_when_it
         world.close_candle()
         closed = world.next_closed()  # at 17:00 New York
         world.account.halted.add("EUR_USD")
+        stop = trade.stop
+        world.account.set_stop_by_hand(trade.id, None)
         for _ in range(47):
             with pytest.raises(Disconnected, match="no price of EURUSD"):
                 world.runner.handle(closed)
             world.clock.time += HOUR
+        assert trade.stop == stop, "what is open is looked after also while the market is closed"
         world.account.halted.clear()
         world.account.set_price("EUR_USD", "1.05000", "1.05020")
         assert not trade.is_open
-        world.look()  # the candle of Friday waits still, and a look comes first at a restart
+        world.runner.handle(closed)
         assert world.ledger.fills()[-1].price == Decimal("1.05000")
         assert world.ledger.positions()[0].profit == trade.realised < -3_000
         world.series = replace(world.series, values=np.full_like(world.series.values, 1.05))
@@ -196,9 +198,3 @@ def test_a_market_that_is_closed_gets_no_order_and_a_gap_is_in_the_books_when_it
         world.close_candle()
         assert "% lost today, limit 2 %" in world.ledger.signals()[-1].reason
         assert world.server.calls("POST orders") == 1
-
-
-def test_the_last_candle_of_the_week_is_in_a_day_of_its_own(tmp_path: Path) -> None:
-    week = PaperWeek(tmp_path, FRIDAY, SUNDAY_OPEN + 2 * HOUR, {})
-    week.run()
-    assert to_datetime(week.series.close_times[-1]) == SUNDAY_OPEN + 2 * HOUR

@@ -7,7 +7,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from ray import serve
 
+from fxcast import errors
 from fxcast.adapters.storage.access_tokens import Scope, create_token, revoke_token
 from fxcast.adapters.storage.database import Database, migrate, open_database
 from fxcast.adapters.storage.predictions import record_inference_minute
@@ -26,12 +27,14 @@ from fxcast.adapters.storage.registry import RegisteredModel, activate, register
 from fxcast.client import BadRequest, Conflict, Forbidden, ForecastClient, ForecastUnavailable
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
 from fxcast.models.baselines.folder import save_opponent
 from fxcast.models.baselines.random_walk import RandomWalk
 from fxcast.serving.app import build
 from fxcast.serving.client import ServeForecasts
 from jobs.outcomes import OutcomesJob, fill_in_outcomes
+from tests.factories import make_question
 from tests.http import body_of
 
 Body = dict[str, Any]
@@ -117,6 +120,19 @@ def test_the_active_model_answers_and_any_other_if_it_is_named(service: Service,
     refused = service.client.post("/v1/forecast", json=body | {"model_version": "none"}, headers=service.forecast)
     assert refused.status_code == 422
     assert "the newest are broken, walk, random" in refused.json()["detail"]
+
+
+def test_an_engine_asks_several_models_at_once_and_one_that_is_broken_costs_the_others_nothing(
+    service: Service, series: CandleSeries
+) -> None:
+    assert service
+    question = make_question(series.slice(3000, 3100), seed=5)
+    asked = [question, *(replace(question, model_version=version) for version in ("walk", "broken"))]
+    own, walk, broken = ServeForecasts("registry").ask(asked, timeout_s=120)
+    assert isinstance(own, LDM4TSPrediction)
+    assert isinstance(walk, LDM4TSPrediction)
+    assert (own.model_version, walk.model_version) == ("random", "walk")
+    assert isinstance(broken, errors.ForecastUnavailable)
 
 
 def test_quantiles_paths_and_pictures_come_if_they_are_asked_for(service: Service, body: Body) -> None:

@@ -168,13 +168,16 @@ def test_closing_that_nobody_here_asked_for_is_told(reason: FillReason, kind: Ri
     assert kinds(commands) == [kind]
 
 
-def test_close_on_its_way_is_forgotten_when_the_stop_was_faster() -> None:
+def test_close_on_its_way_is_forgotten_when_the_stop_was_faster_and_the_broker_has_cancelled_it() -> None:
     state = opened()
     state, commands = close_position(state, state.positions["EURUSD"], NOON, "a test")
     (intent,) = [command.intent for command in commands if isinstance(command, PlaceOrder)]
     assert (intent.purpose, intent.reason) == (OrderPurpose.CLOSE, "a test")
     state, _ = after(state, exit_fill(2))
-    assert (state.pending, state.positions) == ({}, {})
+    assert (list(state.pending), state.positions) == ([intent.client_order_id], {})
+    cancelled = BrokerOrder(client_order_id=intent.client_order_id, broker_order_id="2", status=OrderStatus.CANCELLED)
+    state, told = take_order(state, cancelled, NOON)
+    assert (state.pending, told) == ({}, ()), "that there is nothing left to close is no rejection"
 
 
 def test_trade_of_a_person_in_the_same_account_is_recorded_and_told_and_stops_nothing() -> None:

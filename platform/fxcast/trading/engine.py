@@ -220,9 +220,20 @@ def _advanced(state: EngineState, event: CandleClosed, config: EngineConfig) -> 
         positions=positions,
         peak_equity=equity if state.peak_equity is None else max(state.peak_equity, equity),
         day=day,
-        day_first_equity=state.day_first_equity if day == state.day else equity,
+        day_first_equity=state.day_first_equity if day == state.day else _equity_at_turn(state, event),
+        last_equity=equity,
         regimes={**state.regimes, symbol: state.regimes.get(symbol, RegimeState()).advanced(event.window)},
     )
+
+
+def _equity_at_turn(state: EngineState, event: CandleClosed) -> Decimal:
+    """Return the equity with which a day begins: at the last candle before it, so that what a gap costs is lost on that day.
+
+    A candle that opened before the turn and is handled in time tells it more precisely.
+    """
+    at, duration = event.closed_at, event.window.timeframe.duration
+    tells = fx_day(at - duration) != fx_day(at) and event.seen_at < at + duration
+    return event.account.equity if tells or state.last_equity is None else state.last_equity
 
 
 def _slim(prediction: LDM4TSPrediction) -> LDM4TSPrediction:

@@ -153,7 +153,7 @@ def take_order(state: EngineState, order: BrokerOrder, at: datetime) -> Stepped:
     if pending is None or order.status not in {OrderStatus.REJECTED, OrderStatus.CANCELLED}:
         return state, ()
     state = replace(state, pending=_without(state.pending, order.client_order_id))
-    if pending.intent.purpose is OrderPurpose.CLOSE and not is_open(state, pending.intent):
+    if pending.intent.purpose is OrderPurpose.CLOSE and not is_held(state, pending.intent):
         return state, ()
     detail = f"{order.client_order_id} {order.status.value}: {order.reason}"
     return state, (_risk_event(RiskEventKind.REJECTION, at, pending.intent.symbol, detail),)
@@ -273,7 +273,7 @@ def close_position(state: EngineState, held: HeldPosition, at: datetime, reason:
     return _holding(state, replace(held, close_attempts=attempt)), (PlaceOrder(intent=intent),)
 
 
-def is_open(state: EngineState, close: OrderIntent) -> bool:
+def is_held(state: EngineState, close: OrderIntent) -> bool:
     """Tell whether the position that an order is to close is still open; another one in its symbol may be."""
     held = state.positions.get(close.symbol)
     return held is not None and held.signal_id == close.signal_id

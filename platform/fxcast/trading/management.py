@@ -87,14 +87,15 @@ def _further(side: Side, first: Decimal, second: Decimal) -> Decimal:
 
 
 def _exit(held: HeldPosition, view: ManagementView, config: ManagementConfig) -> str:
+    if not is_open(view.at):  # the order would be refused, or wait for Monday's opening
+        return ""
     if config.exit_at_horizon and held.bars_held >= held.horizon_bars:
         return f"the horizon of {held.horizon_bars} candles has passed"
     limit_pct = config.exit_uncertainty_pct
     if limit_pct is not None and view.uncertainty_pct is not None and view.uncertainty_pct >= limit_pct:
         return f"uncertainty {view.uncertainty_pct:.3g} % has grown to the exit threshold of {limit_pct:g} %"
     minutes = config.exit_before_weekend_minutes
-    # Once the market is closed it is too late: the order would wait for Monday's opening.
-    if minutes is not None and is_open(view.at):
+    if minutes is not None:
         remaining = week_close(view.at) - view.at
         candle = timedelta(minutes=view.horizon_minutes) / held.horizon_bars
         # Long candles: at the next close the week would be over.

@@ -9,7 +9,7 @@ import structlog
 from fxcast.domain.order import BrokerOrder, ChangeAnswer, OrderIntent, OrderPurpose, OrderStatus, ProtectionChange
 from fxcast.errors import Unavailable
 from fxcast.trading.events import ChangeAnswered, OrderUpdated
-from fxcast.trading.execution import is_open
+from fxcast.trading.execution import is_held
 from fxcast.trading.ports import Broker, Clock, Ledger
 from fxcast.trading.state import EngineState, KillSwitch
 
@@ -110,7 +110,7 @@ class OrderDesk:
         if state.kill_switch is KillSwitch.HALTED:
             return False
         if intent.purpose is OrderPurpose.CLOSE:
-            return intent.client_order_id in state.pending and is_open(state, intent)
+            return intent.client_order_id in state.pending and is_held(state, intent)
         pending = state.pending.get(intent.client_order_id)
         active = state.kill_switch is KillSwitch.ACTIVE
         return active and pending is not None and self._clock.now() < pending.valid_until

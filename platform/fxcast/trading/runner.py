@@ -15,7 +15,7 @@ import structlog
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.money import missing_rates
 from fxcast.domain.order import Fill, OrderStatus
-from fxcast.errors import BadSetup, Disconnected, ReconciliationFailed
+from fxcast.errors import BadSetup, Disconnected, ReconciliationFailed, Unavailable
 from fxcast.signals.regime import RegimeModel, RegimeState
 from fxcast.trading.batches import batch_of
 from fxcast.trading.correlation import return_correlation
@@ -167,7 +167,12 @@ class Runner:
         draft = self._refitted(self._controlled(self._caught_up(_Draft(state=self._state))))
         decisions: list[DecisionRecord] = []
         if new:
-            draft = self._decided(draft, new, decisions)
+            try:
+                draft = self._decided(draft, new, decisions)
+            except Unavailable:  # as from Friday to Sunday, when there is no price: what is open is looked after all the same
+                self._settle(draft)
+                self._desk.send_changes()
+                raise
         batch = self._settle(draft, decisions)
         for intent in batch.intents:
             self._desk.send(intent)

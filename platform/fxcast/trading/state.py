@@ -20,6 +20,8 @@ from fxcast.signals.regime import RegimeState, regime_state_from_dict
 
 ValueT = TypeVar("ValueT")
 
+_SATURDAY, _WEEK = 5, 7  # days, counted from Monday
+
 
 class KillSwitch(StrEnum):
     """What the engine may do: everything; close but not open; send nothing (stops stay at the broker)."""
@@ -117,7 +119,8 @@ class EngineState:
         foreign: Symbols in which the broker holds a position that is not ours: no new risk there.
         peak_equity: Highest equity at a candle's close, None before the first.
         day: The FX day (17:00 to 17:00 New York) of the last candle.
-        day_first_equity: Equity at that day's first candle.
+        day_first_equity: Equity with which that day began.
+        last_equity: Equity at the last candle.
         losses_in_row: Positions closed with a loss since the last one that was not.
         cool_off_until: No new risk before it.
         margin_short: The free margin was below zero at the last candle, and a person has been told.
@@ -137,6 +140,7 @@ class EngineState:
     peak_equity: Decimal | None = None
     day: date | None = None
     day_first_equity: Decimal | None = None
+    last_equity: Decimal | None = None
     losses_in_row: int = 0
     cool_off_until: datetime | None = None
     margin_short: bool = False
@@ -176,5 +180,6 @@ def _only(mapping: Mapping[str, ValueT], symbol: str) -> dict[str, ValueT]:
 
 
 def fx_day(moment: datetime) -> date:
-    """Return the FX day of an aware time: it ends at 17:00 New York."""
-    return (moment.astimezone(NEW_YORK) + timedelta(hours=7)).date()
+    """Return the FX day of an aware time: it ends at 17:00 New York; Monday's begins when Friday's ends."""
+    day = (moment.astimezone(NEW_YORK) + timedelta(hours=7)).date()
+    return day if day.weekday() < _SATURDAY else day + timedelta(days=_WEEK - day.weekday())
