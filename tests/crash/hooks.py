@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -55,14 +56,20 @@ class Hooks:
         """Return a port all of whose methods are counted."""
         return _Wrapped(name, port, self)
 
-    def watch_statements(self, database: Engine) -> None:
+    @contextmanager
+    def watching_statements(self, database: Engine) -> Generator[None]:
         """Count each statement of the ledger's commits, inside the transaction, as a call of `commit.statement`."""
 
-        @event.listens_for(database, "after_cursor_execute")
-        def executed(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:  # pyright: ignore[reportUnusedFunction]  # an event's
+        def executed(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
             del connection, cursor, rest
             if self._inside == "ledger.commit" and statement.startswith(("INSERT", "UPDATE")):
                 self.call("commit.statement", lambda: None)
+
+        event.listen(database, "after_cursor_execute", executed)
+        try:
+            yield
+        finally:
+            event.remove(database, "after_cursor_execute", executed)
 
     def call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Make a call, unless the process ends before it."""

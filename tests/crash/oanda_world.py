@@ -17,12 +17,11 @@ from typing import Self
 
 from fxcast.adapters.brokers.oanda import OandaBroker, OandaBrokerSettings
 from fxcast.adapters.feeds.credentials import OANDA_TOKEN
-from fxcast.adapters.storage.database import open_database
 from fxcast.domain.candle import Candle
 from tests.brokers.oanda_account import ACCOUNT
 from tests.brokers.oanda_server import TOKEN, OandaServer
 from tests.crash.hooks import Hooks, Kill
-from tests.crash.world import SYMBOLS, Person, calls_file, database_url, reached, run_engine
+from tests.crash.world import LEDGER, SYMBOLS, Person, calls_file, run_engine
 
 MOMENTS = 11
 _TICK = Decimal("0.00001")
@@ -42,17 +41,14 @@ class OandaLife:
 def live(life: OandaLife) -> None:
     """Run a fresh engine to the end of the candles; the calls it made are left in the folder."""
     os.environ[OANDA_TOKEN] = TOKEN
-    database = open_database(database_url(life.folder))
     broker = OandaBroker(OandaBrokerSettings(account_id=ACCOUNT, rest_url=life.url), SYMBOLS)
-    hooks = Hooks(life.kill, look=lambda: None)  # the market looks
-    hooks.watch_statements(database)
     teller = _Teller(life.market)
-    observers = [hooks.wrapped("market", teller), Person(database)]
-    run_engine(hooks, database, broker, observers, clock_at=reached(database), moments=MOMENTS)
-    teller.close()
+    hooks = Hooks(life.kill, look=lambda: None)  # the market looks
+    with LEDGER.opened(life.folder) as database, hooks.watching_statements(database):
+        run_engine(hooks, database, broker, [hooks.wrapped("market", teller), Person(database)], moments=MOMENTS)
     calls_file(life.folder).write_bytes(pickle.dumps(hooks.calls))
+    teller.close()
     broker.close()
-    database.dispose()
 
 
 class _Teller:

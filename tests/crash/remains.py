@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from sqlalchemy import text
 
 from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.storage.controls import kill_switch_requests
-from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.ledger_rows import ChangeRecord
 from fxcast.domain.order import Transaction
@@ -22,7 +20,7 @@ from fxcast.trading.ports import DecidedSignal, DecisionRecord, KillSwitchReques
 from fxcast.trading.simulation.book import Book
 from fxcast.trading.state import EngineState, state_from_json
 from tests.crash.hooks import Call
-from tests.crash.world import ENGINE_ID, MARKET, START, broker_file, calls_file, database_url
+from tests.crash.world import ENGINE_ID, LEDGER, MARKET, START, broker_file, calls_file
 
 _PREDICTIONS = text(
     "SELECT symbol, made_at, horizon_minutes, mean, std, num_samples FROM ldm4ts_predictions ORDER BY made_at, symbol"
@@ -48,7 +46,7 @@ class Record:
 
 def read_ledger(folder: Path) -> Record:
     """Read everything in the ledger."""
-    with _opened(folder) as database:
+    with LEDGER.opened(folder) as database:
         ledger = SqlLedger(database, ENGINE_ID)
         state = ledger.load_state()
         with database.connect() as connection:
@@ -71,7 +69,7 @@ def read_ledger(folder: Path) -> Record:
 
 def read_intents(folder: Path) -> tuple[set[str], tuple[Transaction, ...]]:
     """Read what the engine meant to send, and what it has heard of the broker."""
-    with _opened(folder) as database:
+    with LEDGER.opened(folder) as database:
         ledger = SqlLedger(database, ENGINE_ID)
         return {each.intent.client_order_id for each in ledger.orders()}, _transactions(ledger)
 
@@ -93,13 +91,6 @@ def assert_same(found: Record, expected: Record) -> None:
     """Fail with the part of the ledger that differs."""
     for part in fields(Record):
         assert getattr(found, part.name) == getattr(expected, part.name), f"{part.name} differ"
-
-
-@contextmanager
-def _opened(folder: Path) -> Generator[Database]:
-    database = open_database(database_url(folder))
-    yield database
-    database.dispose()
 
 
 def _transactions(ledger: SqlLedger) -> tuple[Transaction, ...]:

@@ -17,7 +17,7 @@ from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.clock import ReplayClock
 from fxcast.adapters.feeds.replay import ReplayFeed
 from fxcast.adapters.storage.controls import kill_switch_requests, request_kill_switch
-from fxcast.adapters.storage.database import Database, migrate, open_database
+from fxcast.adapters.storage.database import Database, migrate
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.candle import Candle, CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
@@ -28,6 +28,7 @@ from fxcast.trading.ports import Broker, FittedRegimes, MarketObserver
 from fxcast.trading.runner import Runner
 from fxcast.trading.state import KillSwitch, state_from_json
 from tests.crash.hooks import Hooks, Kill
+from tests.crash.shared_ledger import SharedLedger, ledger_url
 from tests.factories import make_prediction, make_series
 from tests.fakes import ScriptedForecasts
 
@@ -67,6 +68,7 @@ MARKET = PaperMarketConfig(
     swap_pct_short={"EURUSD": Decimal(1), "GBPUSD": Decimal("-0.5")},
     seed=3,
 )
+LEDGER = SharedLedger()
 # What a person asks for, and at which close.
 _WISHES = {START + 15 * HOUR: KillSwitch.REDUCING, START + 17 * HOUR: KillSwitch.ACTIVE}
 
@@ -81,7 +83,6 @@ class Life:
 
 def live(life: Life) -> None:
     """Run a fresh engine to the end of the candles, on what the folder holds; the calls it made are left there."""
-    database = open_database(database_url(life.folder))
     broker = PaperBroker(broker_file(life.folder), MARKET)
 
     def look() -> None:
@@ -89,19 +90,16 @@ def live(life: Life) -> None:
             assert position.stop is not None, f"{position.client_order_id} has no stop"
 
     hooks = Hooks(life.kill, look)
-    hooks.watch_statements(database)
-    market = hooks.wrapped("market", broker)
-    run_engine(hooks, database, broker, [market, Person(database)], clock_at=reached(database), moments=MOMENTS)
+    with LEDGER.opened(life.folder) as database, hooks.watching_statements(database):
+        observers = [hooks.wrapped("market", broker), Person(database)]
+        run_engine(hooks, database, broker, observers, moments=MOMENTS)
     calls_file(life.folder).write_bytes(pickle.dumps(hooks.calls))
     broker.close()
-    database.dispose()
 
 
-def run_engine(
-    hooks: Hooks, database: Database, broker: Broker, observers: Sequence[MarketObserver], *, clock_at: datetime, moments: int
-) -> None:
+def run_engine(hooks: Hooks, database: Database, broker: Broker, observers: Sequence[MarketObserver], *, moments: int) -> None:
     """Run the engine with all its ports wrapped, to the end of so many moments."""
-    clock = ReplayClock(clock_at)
+    clock = ReplayClock(_reached(database))
     Runner(
         EngineConfig(trading=TRADING),
         feed=hooks.wrapped("feed", ReplayFeed(list(_SERIES.values()), start=START, stop=START + moments * HOUR, clock=clock)),
@@ -151,7 +149,7 @@ def prepare(folder: Path) -> None:
 def new_world(folder: Path) -> None:
     """Put an empty ledger into a folder."""
     folder.mkdir(exist_ok=True)
-    migrate(database_url(folder))
+    migrate(ledger_url(folder))
 
 
 def _forecast(window: CandleSeries, seed: int) -> LDM4TSPrediction:
@@ -169,14 +167,9 @@ def _fitted(symbol: str, at: datetime) -> RegimeModel:
     return fit_regimes(series.slice(known - _BEFORE, known))
 
 
-def reached(database: Database) -> datetime:
-    """Return how far the engine has come."""
+def _reached(database: Database) -> datetime:
     saved = SqlLedger(database, ENGINE_ID).load_state()
     return START if saved is None else max([START, *state_from_json(saved).cursors.values()])
-
-
-def database_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'ledger.db'}"
 
 
 def broker_file(folder: Path) -> Path:

@@ -35,10 +35,6 @@ _SENDS = {
     "close": (OANDA_CLOSE, "POST", "orders"),
     "change": (OANDA_CHANGE, "PUT", "trades"),
 }
-    "entry": (OANDA_ENTRY, "POST", "orders"),
-    "close": (OANDA_CLOSE, "POST", "orders"),
-    "change": (OANDA_CHANGE, "PUT", "trades"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

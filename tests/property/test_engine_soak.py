@@ -106,11 +106,12 @@ class EngineInBadLuck(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.world.settles(self.faults)
+            self.faults.clear()
+            self.world.settles()
             self.nothing_is_wrong()
 
 
 EngineInBadLuck.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=600, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestEngineInBadLuck = EngineInBadLuck.TestCase

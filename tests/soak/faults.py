@@ -71,20 +71,28 @@ class RandomFaults:
 
 
 class ArmedFaults:
-    """Strikes the n-th call from now on that a fault can happen to, once for each that was armed."""
+    """Strikes the calls that it was told to."""
 
     def __init__(self) -> None:
         self._armed: list[tuple[Fault, int]] = []
+        self._sends: list[Fault] = []
 
     def arm(self, fault: Fault, *, nth: int) -> None:
         """Let a fault happen to the n-th call that it can happen to, from 1."""
         self._armed.append((fault, nth))
 
+    def arm_send(self, fault: Fault) -> None:
+        """Let a fault happen to the next order or change that is sent."""
+        self._sends.append(fault)
+
     def clear(self) -> None:
         """Forget what was armed."""
         self._armed = []
+        self._sends = []
 
     def strike(self, call: str) -> Fault | None:
+        if call in _SENDING and self._sends:
+            return self._sends.pop(0)
         kinds = possible(call)
         self._armed = [(fault, nth - 1 if fault in kinds else nth) for fault, nth in self._armed]
         struck = [fault for fault, nth in self._armed if nth == 0]

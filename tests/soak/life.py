@@ -54,14 +54,6 @@ class Life:
         else:
             world.follow()
 
-    def calms_down(self) -> None:
-        """End everything that lasts."""
-        for what in self._left:
-            self._lasting[what].switch(False)
-        self._left = {}
-        if self._thrown:
-            self._throw()
-
     def _pass(self, what: str, lasting: _Lasting, share: float) -> None:
         if what in self._left:
             self._left[what] -= 1

@@ -127,18 +127,9 @@ def _soak(options: argparse.Namespace, folder: Path, console: Console) -> tuple[
                 f"week {number:>2}: {weeks[-1].seconds:5.1f} s, {weeks[-1].memory_mb:6.1f} MB, balance {_balance(world)}, "
                 f"{world.counts['crashes']} crashes, {len(world.watch.violations)} violations"
             )
-    _settle(world, life, faults)
-    return world, weeks
-
-
-def _settle(world: World, life: Life, faults: RandomFaults) -> None:
-    """Let the engine come to rest without faults, and compare everything."""
     faults.enabled = False
-    life.calms_down()
-    if not world.stopped:
-        if not (world.follow() and world.look()):
-            world.watch.broken("the engine did not come to rest after the last fault")
-        world.watch.everything()
+    world.settles()
+    return world, weeks
 
 
 def _is_hopeless(world: World) -> bool:

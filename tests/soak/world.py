@@ -24,7 +24,7 @@ from tests.soak.market import Forecaster, Market, MarketFeed
 from tests.soak.person import Person, Screen
 from tests.soak.records import Kept
 
-_TRIES = 12  # of one thing, before the market goes on without it
+_TRIES = 12  # in vain, before the market goes on without the engine
 
 
 def soak_trading(horizons_minutes: tuple[int, ...], *, bold: bool = False) -> TradingConfig:
@@ -129,13 +129,13 @@ class World:
 
     def follow(self) -> bool:
         """Let the engine handle what has closed, trying again what fails; True if it got to the end of it."""
-        for _ in range(_TRIES):
-            if self.stopped:
-                return False
+        failures = 0
+        while failures < _TRIES and not self.stopped:
             if not self._try():
+                failures += 1
                 self._pause()
             elif self._in_hand is None and not self._take_next():
-                return not self.stopped
+                return True
         return False
 
     def look(self) -> bool:
@@ -158,6 +158,18 @@ class World:
         else:
             self.setup.kept.ask_kill_switch(kill_switch, self.clock.now())
         self.counts[f"kill switch {kill_switch.value}"] += 1
+
+    def settles(self) -> None:
+        """Let the engine come to rest, where nothing goes wrong any more, and compare everything from the beginning on."""
+        self.line.down.clear()
+        self.forecaster.down = False
+        self.throw(KillSwitch.ACTIVE)
+        if self.stopped:
+            return
+        if self.follow() and self.look():
+            self.watch.everything()
+        else:
+            self.watch.broken("the engine did not come to rest after the last fault")
 
     def _try(self) -> bool:
         """Start, handle what is in hand, or look; and check what must hold after it."""
