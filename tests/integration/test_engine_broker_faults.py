@@ -15,6 +15,7 @@ from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.domain.order import FillReason, OrderPurpose, OrderStatus
 from fxcast.domain.signal import Verdict
 from fxcast.errors import Disconnected, ReconciliationFailed
+from fxcast.trading.state import KillSwitch
 from tests.brokers.oanda_server import Fault
 from tests.brokers.oanda_trading import LOST_AFTER
 from tests.fault_worlds import HORIZON_BARS, OandaWorld, oanda_world, wait_until_done
@@ -159,7 +160,24 @@ def test_an_order_that_comes_late_opens_no_second_position(world: OandaWorld) ->
     assert [position.units for position in world.ledger.open_positions()] == [world.trade.units]
 
 
-def test_an_order_that_comes_after_it_was_given_up_stops_the_engine_and_is_protected(world: OandaWorld) -> None:
+def test_an_order_that_comes_after_it_was_given_up_is_taken_over_with_its_stop(world: OandaWorld) -> None:
+    world.start()
+    world.server.fail(Fault.LATE)
+    world.close_candle()
+    world.runner.set_kill_switch(KillSwitch.REDUCING)
+    world.close_candle()
+    assert next(order.status for order in world.ledger.orders()) is OrderStatus.CANCELLED
+    world.server.run_late()
+    world.look()
+    assert world.ledger.open_positions()[0].stop == world.trade.stop
+    assert next(order.status for order in world.ledger.orders()) is OrderStatus.FILLED
+    assert "reconciliation" in world.kinds
+    assert world.alerts.of("reconciliation")
+    world.start()
+    assert list(world.runner.state.positions) == ["EURUSD"]
+
+
+def test_an_order_that_comes_late_and_finds_another_position_stops_the_engine_and_is_protected(world: OandaWorld) -> None:
     world.start()
     world.server.fail(Fault.LATE)
     world.close_candle()
@@ -169,7 +187,7 @@ def test_an_order_that_comes_after_it_was_given_up_stops_the_engine_and_is_prote
     late = world.account.open_trades[-1]
     assert late.stop is not None
     for wake_up in (world.look, world.start):  # a restart does not help
-        with pytest.raises(ReconciliationFailed, match="closes no position of ours"):
+        with pytest.raises(ReconciliationFailed, match="does not open"):
             wake_up()
     for trade in world.account.open_trades:  # what docs/reliability.md tells a person to do
         world.account.close_by_hand(trade.id)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -112,6 +112,6 @@ class EngineInBadLuck(RuleBasedStateMachine):
 
 
 EngineInBadLuck.TestCase.settings = settings(
-    max_examples=600, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=600, stateful_step_count=40, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow]
 )
 TestEngineInBadLuck = EngineInBadLuck.TestCase

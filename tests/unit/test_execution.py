@@ -126,6 +126,22 @@ def test_order_whose_rest_is_cancelled_leaves_the_filled_part_as_a_protected_pos
     assert kinds(commands) == [RiskEventKind.REJECTION]
 
 
+def test_entry_that_was_given_up_and_is_filled_all_the_same_is_taken_over_with_its_stop() -> None:
+    never_came = BrokerOrder(client_order_id=INTENT.client_order_id, broker_order_id="", status=OrderStatus.CANCELLED)
+    state, _ = take_order(WAITING, never_came, NOON)
+    assert state.pending == {}
+    state, commands = after(state, fill(1))
+    assert (state.positions["EURUSD"].position.stop, state.given_up) == (INTENT.stop, {})
+    assert kinds(commands) == [RiskEventKind.RECONCILIATION]
+
+
+def test_entry_that_the_broker_refused_is_not_expected_to_be_filled() -> None:
+    refused = BrokerOrder(client_order_id=INTENT.client_order_id, broker_order_id="7", status=OrderStatus.REJECTED)
+    state, _ = take_order(WAITING, refused, NOON)
+    with pytest.raises(ReconciliationFailed, match="fill 1"):
+        after(state, fill(1))
+
+
 def test_more_than_was_ordered_stops_the_engine() -> None:
     with pytest.raises(ReconciliationFailed, match="fill 2"):
         after(WAITING, fill(1, units=Decimal(6_000)), fill(2, units=Decimal(6_000)))

@@ -192,22 +192,22 @@ def test_order_that_never_arrived_is_dropped_once_its_candle_is_over() -> None:
     assert arrived, "later signals are traded"
 
 
-def test_restart_within_its_candle_sends_the_lost_order_again() -> None:
+def test_restart_while_its_candle_is_fresh_sends_the_lost_order_again() -> None:
     desk = Desk()
     arrived = lose_first_order(desk)
     desk.runner().run(max_moments=1)
     assert arrived == []
-    desk.clock.time += timedelta(minutes=30)
+    desk.clock.time += timedelta(minutes=1)
     desk.runner().start()
     assert arrived == [desk.ledger.orders()[0].intent.client_order_id]
     assert desk.ledger.orders()[0].status is OrderStatus.ACCEPTED
 
 
-def test_restart_after_its_candle_drops_the_lost_order() -> None:
+def test_restart_when_its_candle_is_stale_drops_the_lost_order() -> None:
     desk = Desk()
     arrived = lose_first_order(desk)
     desk.runner().run(max_moments=1)
-    desk.clock.time += timedelta(hours=5)
+    desk.clock.time += timedelta(minutes=3)
     runner = desk.runner()
     runner.start()
     assert arrived == []

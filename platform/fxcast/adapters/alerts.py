@@ -36,7 +36,10 @@ class AlertSettings(Settings):
 
     url: SecretStr | None = Field(default=None, description="where messages are posted; nowhere without it")
     kinds: tuple[str, ...] = Field(
-        default=("fill", "rejection", "halt", "disconnect", "reconciliation", "kill_switch", "hand_change"),
+        default=(
+            *("fill", "rejection", "halt", "disconnect", "reconciliation", "kill_switch"),
+            *("hand_change", "stop_missing", "foreign_position", "margin"),
+        ),
         description=f"what is told of: {', '.join(KINDS)}",
     )
     timeout_s: float = Field(default=5.0, gt=0, description="how long the webhook may be silent")

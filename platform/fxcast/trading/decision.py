@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 
 from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction
 from fxcast.domain.instrument import Instrument
+from fxcast.domain.money import Quote
 from fxcast.domain.order import OrderIntent, OrderPurpose, Side
 from fxcast.domain.signal import Direction, FusedSignal, Signal, Verdict
 from fxcast.errors import BadSetting
@@ -33,6 +34,7 @@ class _Case:
 
     state: EngineState
     event: CandleClosed
+    quote: Quote
     trading: TradingConfig
     instrument: Instrument
     view: MarketView
@@ -69,6 +71,7 @@ def decide(
     state: EngineState,
     event: CandleClosed,
     *,
+    quote: Quote,
     trading: TradingConfig,
     instrument: Instrument,
     sources: Sequence[Source],
@@ -84,11 +87,12 @@ def decide(
         instrument=instrument,
         higher=event.higher,
         predictions=forecasts,
-        spread_pips=float(event.quote.spread / instrument.pip),
+        spread_pips=float(quote.spread / instrument.pip),
     )
     case = _Case(
         state=state,
         event=event,
+        quote=quote,
         trading=trading,
         instrument=instrument,
         view=view,
@@ -159,10 +163,10 @@ def _sized(case: _Case, signal: FusedSignal) -> Size:
         SizeView(
             equity=event.account.equity,
             free_margin=event.account.free_margin,
-            price=event.quote.closing(side),
+            price=case.quote.closing(side),
             stop=instrument.round_price(signal.stop),
             target=instrument.round_price(signal.target),
-            spread=event.quote.spread,
+            spread=case.quote.spread,
             side=side,
             instrument=instrument,
             rates=event.rates,
@@ -179,7 +183,7 @@ def _sized(case: _Case, signal: FusedSignal) -> Size:
 
 def _refusal(case: _Case, signal: FusedSignal, size: Size) -> str:
     """Why the signal itself is not worth an order; empty if it is."""
-    trading, quote, instrument, side = case.trading, case.event.quote, case.instrument, _side(signal)
+    trading, quote, instrument, side = case.trading, case.quote, case.instrument, _side(signal)
     threshold = trading.ldm4ts_uncertainty_threshold
     if signal.uncertainty_pct is not None and signal.uncertainty_pct >= threshold:
         return f"an uncertainty of {signal.uncertainty_pct:.3f} % is not below {threshold:g} %"
@@ -258,10 +262,15 @@ def _ordered(case: _Case, signal: FusedSignal, units: Decimal) -> tuple[EngineSt
     order = PendingOrder(
         intent=intent,
         horizon_bars=_horizon_bars(case, signal),
-        valid_until=signal.made_at + case.event.window.timeframe.duration,
+        valid_until=signal.made_at + _validity(case),
     )
     state = replace(case.state, pending={**case.state.pending, intent.client_order_id: order})
     return state, PlaceOrder(intent=intent)
+
+
+def _validity(case: _Case) -> timedelta:
+    """How long an entry that could not be sent may still be sent: no longer than its candle would count as fresh."""
+    return min(case.event.window.timeframe.duration, timedelta(seconds=case.trading.risk.max_candle_age_s))
 
 
 def _horizon_bars(case: _Case, signal: FusedSignal) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction
 from fxcast.domain.instrument import Instrument, default_instrument
+from fxcast.domain.money import Quote
 from fxcast.domain.order import OrderPurpose
 from fxcast.domain.portfolio import Account, EquityPoint
 from fxcast.signals.regime import RegimeState
@@ -153,14 +154,15 @@ def _on_candle(state: EngineState, event: CandleClosed, config: EngineConfig) ->
         return state, ()
     state = _advanced(state, event, config)
     commands: list[Command] = [RecordPrediction(prediction=prediction) for prediction in event.predictions.values()]
-    held = state.positions.get(symbol)
-    if held is not None and state.kill_switch is not KillSwitch.HALTED:
-        state, managing = _managed(state, held, event, config)
+    held, quote = state.positions.get(symbol), event.quote
+    if held is not None and quote is not None and state.kill_switch is not KillSwitch.HALTED:
+        state, managing = _managed(state, held, event, quote, config)
         commands += managing
-    if config.is_traded(symbol):
+    if quote is not None and config.is_traded(symbol):
         state, deciding = decide(
             state,
             replace(event, account=_reserving(state, event, config)),
+            quote=quote,
             trading=config.trading,
             instrument=config.instrument(symbol),
             sources=config.sources,
@@ -182,7 +184,8 @@ def _margin_watched(state: EngineState, account: Account, at: datetime) -> Stepp
     state = replace(state, margin_short=short)
     if not short:
         return state, ()
-    detail = f"the free margin is {account.free_margin:.2f} {account.currency}: equity {account.equity:.2f}, used {account.margin_used:.2f}"
+    margin = f"equity {account.equity:.2f}, used {account.margin_used:.2f}"
+    detail = f"the free margin is {account.free_margin:.2f} {account.currency}: {margin}"
     return state, (RecordRiskEvent(event=RiskEvent(kind=RiskEventKind.MARGIN, at=at, symbol="", detail=detail)),)
 
 
@@ -244,7 +247,7 @@ def _slim(prediction: LDM4TSPrediction) -> LDM4TSPrediction:
     return replace(prediction, horizons=horizons)
 
 
-def _managed(state: EngineState, held: HeldPosition, event: CandleClosed, config: EngineConfig) -> Stepped:
+def _managed(state: EngineState, held: HeldPosition, event: CandleClosed, quote: Quote, config: EngineConfig) -> Stepped:
     """Close the held position of the event's symbol, or move its stop and target."""
     symbol, at, trading = event.window.symbol, event.closed_at, config.trading
     if held.stop_lost and held.change is None:
@@ -257,12 +260,12 @@ def _managed(state: EngineState, held: HeldPosition, event: CandleClosed, config
         ManagementView(
             at=at,
             close=state.prices[symbol],
-            quote=event.quote,
+            quote=quote,
             instrument=instrument,
             prediction=event.predictions.get(trading.forecast_source),
             horizon_minutes=horizon_minutes,
             uncertainty_pct=None if forecast is None else forecast.uncertainty_pct(nearest_horizon(forecast, horizon_minutes)),
-            spread=event.quote.spread,
+            spread=quote.spread,
         ),
         trading.management,
     )

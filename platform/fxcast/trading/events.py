@@ -25,7 +25,7 @@ class CandleClosed:
         higher: Closed candles of longer timeframes known at the same moment, by timeframe.
         predictions: Forecasts made of this window, by source.
         forecasts_missed: How many were asked for in vain.
-        quote: Of the symbol.
+        quote: Of the symbol; None where there is no price, as while the market is closed: then nothing is decided.
         correlations: Of the symbol's returns with those of each other one that is held or being opened, [-1, 1].
         seen_at: When the engine came to it.
     """
@@ -35,7 +35,7 @@ class CandleClosed:
     predictions: Mapping[str, LDM4TSPrediction] = field(default_factory=dict[str, LDM4TSPrediction])
     forecasts_missed: int = 0
     account: Account
-    quote: Quote
+    quote: Quote | None
     rates: Rates
     correlations: Mapping[str, float] = field(default_factory=dict[str, float])
     seen_at: datetime

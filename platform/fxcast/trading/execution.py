@@ -27,6 +27,7 @@ from fxcast.trading.ports import PositionRecord, RiskEvent, RiskEventKind
 from fxcast.trading.state import EngineState, HeldPosition, PendingOrder
 
 ValueT = TypeVar("ValueT")
+_GIVEN_UP_KEPT = timedelta(days=7)
 Stepped = tuple[EngineState, tuple[Command, ...]]
 
 
@@ -43,13 +44,15 @@ def take_transaction(state: EngineState, event: TransactionReceived, limits: Ris
     record = RecordTransaction(transaction=transaction)
     if isinstance(transaction, Financing):
         return _financed(state, transaction), (record,)
-    order = state.pending.get(transaction.client_order_id)
+    order = state.pending.get(transaction.client_order_id) or state.given_up.get(transaction.client_order_id)
     if not transaction.client_order_id:
         detail = f"{_told(transaction)} at {transaction.price} is none of ours"
         foreign = _risk_event(RiskEventKind.FOREIGN_POSITION, transaction.filled_at, transaction.symbol, detail)
         return state, (record, foreign)
     if order is not None and order.intent.purpose is OrderPurpose.OPEN and transaction.reason is FillReason.MARKET:
         state, commands = _opened(state, transaction, order)
+        if transaction.client_order_id in state.given_up:
+            state, commands = _taken_back(state, transaction, commands)
     else:
         state, commands = _closed(state, transaction, limits)
     return state, (record, *commands)
@@ -144,10 +147,18 @@ def _counted(state: EngineState, profit: Decimal, at: datetime, limits: RiskLimi
     return state, (_risk_event(RiskEventKind.COOL_OFF, at, "", f"{losses} losses in a row: no new risk until {until.isoformat()}"),)
 
 
+def _taken_back(state: EngineState, fill: Fill, commands: tuple[Command, ...]) -> Stepped:
+    """Take over the position of an entry that was given up: the broker had it after all, and has its stop."""
+    detail = f"{_told(fill)} was given up, for the broker did not know it; its position is taken over"
+    event = _risk_event(RiskEventKind.RECONCILIATION, fill.filled_at, fill.symbol, detail)
+    return replace(state, given_up=_without(state.given_up, fill.client_order_id)), (*commands, event)
+
+
 def take_order(state: EngineState, order: BrokerOrder, at: datetime) -> Stepped:
     """Forget an order that will not be filled any further; a close is tried again under its next number.
 
-    That there is nothing left to close is no news.
+    An entry that never reached the broker is remembered for some days, should that be an error. That there is nothing left to
+    close is no news.
     """
     pending = state.pending.get(order.client_order_id)
     if pending is None or order.status not in {OrderStatus.REJECTED, OrderStatus.CANCELLED}:
@@ -155,6 +166,9 @@ def take_order(state: EngineState, order: BrokerOrder, at: datetime) -> Stepped:
     state = replace(state, pending=_without(state.pending, order.client_order_id))
     if pending.intent.purpose is OrderPurpose.CLOSE and not is_held(state, pending.intent):
         return state, ()
+    if not order.broker_order_id and pending.intent.purpose is OrderPurpose.OPEN:
+        kept = {key: each for key, each in state.given_up.items() if at - each.valid_until < _GIVEN_UP_KEPT}
+        state = replace(state, given_up={**kept, order.client_order_id: pending})
     detail = f"{order.client_order_id} {order.status.value}: {order.reason}"
     return state, (_risk_event(RiskEventKind.REJECTION, at, pending.intent.symbol, detail),)
 

@@ -94,11 +94,15 @@ def _event(content: Mapping[str, Any]) -> CandleClosed:
         predictions={source: _prediction(prediction) for source, prediction in content["predictions"].items()},
         forecasts_missed=content["forecasts_missed"],
         account=Account(currency=account["currency"], **money),
-        quote=Quote(bid=Decimal(quote["bid"]), ask=Decimal(quote["ask"]), at=datetime.fromisoformat(quote["at"])),
+        quote=None if quote is None else _quote(quote),
         rates=Rates(currency=rates["currency"], worth={name: Decimal(worth) for name, worth in rates["worth"].items()}),
         correlations=content["correlations"],
         seen_at=datetime.fromisoformat(content["seen_at"]),
     )
+
+
+def _quote(content: Mapping[str, Any]) -> Quote:
+    return Quote(bid=Decimal(content["bid"]), ask=Decimal(content["ask"]), at=datetime.fromisoformat(content["at"]))
 
 
 def _prediction(content: Mapping[str, Any]) -> LDM4TSPrediction:

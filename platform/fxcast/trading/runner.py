@@ -15,7 +15,7 @@ import structlog
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.money import missing_rates
 from fxcast.domain.order import Fill, OrderStatus
-from fxcast.errors import BadSetup, Disconnected, ReconciliationFailed, Unavailable
+from fxcast.errors import BadSetup, ReconciliationFailed, Unavailable
 from fxcast.signals.regime import RegimeModel, RegimeState
 from fxcast.trading.batches import batch_of
 from fxcast.trading.correlation import return_correlation
@@ -216,14 +216,14 @@ class Runner:
             symbol = each.window.symbol
             own = asked.get(symbol, Asked())
             if symbol not in quotes:
-                raise Disconnected(f"the broker has no price of {symbol}")
+                log.warning("no price", symbol=symbol)
             event = CandleClosed(
                 window=each.window,
                 higher=each.higher,
                 predictions=own.predictions,
                 forecasts_missed=own.missed,
                 account=account,
-                quote=quotes[symbol],
+                quote=quotes.get(symbol),
                 rates=rates,
                 correlations=self._correlations(draft.state, symbol),
                 seen_at=self._clock.now(),
@@ -295,6 +295,7 @@ class Runner:
             for transaction in transactions:
                 if isinstance(transaction, Fill):
                     _log_fill(transaction)
+                    self._mark_taken_back(draft.state, transaction)
                 draft = self._stepped(draft, TransactionReceived(transaction=transaction))
             for order in known:
                 if order is not None and order.status in _SETTLED:
@@ -304,6 +305,13 @@ class Runner:
             if not problem:
                 return self._stepped(draft, PositionsSeen(positions=positions, at=self._clock.now()))
         raise ReconciliationFailed(problem)
+
+    def _mark_taken_back(self, state: EngineState, fill: Fill) -> None:
+        """Let the ledger say of an order that was given up what the broker says of it now."""
+        if fill.client_order_id in state.given_up:
+            known = self._broker.order(fill.client_order_id)
+            if known is not None:
+                self._desk.mark(known)
 
     def _check_orders(self) -> None:
         # An order without an id of ours is a person's, who may have one wait at the broker.

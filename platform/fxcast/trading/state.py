@@ -114,6 +114,8 @@ class EngineState:
         candles: How many candles were handled.
         prices: Close of the last candle.
         transaction_sequence: Sequence of the last fill or financing handled.
+        given_up: Entries of the last days that never reached the broker, as far as it said: should one be filled all the same, its
+            position is taken over.
         forecasts: By symbol, then by source.
         forecasts_missed: Forecasts asked for in vain.
         foreign: Symbols in which the broker holds a position that is not ours: no new risk there.
@@ -133,6 +135,7 @@ class EngineState:
     prices: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     transaction_sequence: int = 0
     pending: Mapping[str, PendingOrder] = field(default_factory=dict[str, PendingOrder])
+    given_up: Mapping[str, PendingOrder] = field(default_factory=dict[str, PendingOrder])
     positions: Mapping[str, HeldPosition] = field(default_factory=dict[str, HeldPosition])
     forecasts: Mapping[str, Mapping[str, LastForecast]] = field(default_factory=dict[str, Mapping[str, LastForecast]])
     forecasts_missed: int = 0
