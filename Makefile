@@ -5,13 +5,14 @@ INSTALLED := .venv/.installed
 PIP := $(PYTHON) -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check explore bench weights clean distclean
+.PHONY: help install demo test check explore soak bench weights clean distclean
 
 help:
 	@echo "make demo       train, serve and trade on real candles, on this machine; a few minutes, ends by itself"
 	@echo "make test       static checks, then every test"
 	@echo "make check      ruff, basedpyright and import-linter only"
 	@echo "make explore    the property tests on new random examples; make test repeats the same ones"
+	@echo "make soak       ten simulated weeks of trading eight pairs, under random faults; some minutes (WEEKS=, SEED=)"
 	@echo "make bench      times of forecasts, market data, the feed and training, written to runs/bench/"
 	@echo "make install    set up .venv (the others do it by themselves)"
 	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"
@@ -82,6 +83,11 @@ test: check
 
 explore: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --hypothesis-profile=explore tests/property
+
+WEEKS := 10
+SEED := 1
+soak: $(INSTALLED)
+	$(PYTHON) -m tests.soak.long --weeks $(WEEKS) --seed $(SEED)
 
 clean:
 	rm -rf runs dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

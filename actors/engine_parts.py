@@ -109,7 +109,7 @@ class _Opening:
 
     def replay(self, setup: ReplaySetup) -> EngineParts:
         periods = setup.candles()
-        clock = ReplayClock(setup.start)
+        clock = self._replay_clock(setup.start)
         broker = self.open_paper(setup)
         self.opened.callback(broker.close)
         instruments = broker.instruments(setup.followed)
@@ -147,7 +147,7 @@ class _Opening:
         )
 
     def live(self, setup: LiveSetup) -> EngineParts:
-        clock: Clock = ReplayClock(_long_ago()) if setup.provider == "replay" else SystemClock()
+        clock: Clock = self._replay_clock(_long_ago()) if setup.provider == "replay" else SystemClock()
         broker, observers, describe = self._broker(setup)
         instruments = broker.instruments(setup.followed)
         config = EngineConfig(trading=setup.trading, instruments=instruments, symbols=setup.symbols)
@@ -231,6 +231,10 @@ class _Opening:
             stop_feed=stop_feed,
             opened=self.opened.pop_all(),
         )
+
+    def _replay_clock(self, start: datetime) -> ReplayClock:
+        """Return a clock that stands where the engine stopped: risk events that it finds at a restart are of that time."""
+        return ReplayClock(max([start, *self._saved().cursors.values()]))
 
     def _saved(self) -> EngineState:
         saved = self.ledger.load_state()

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from traceback import format_exception
 from typing import Any
 
@@ -162,7 +163,7 @@ class EngineShell:
         if not self._persist(parts.runner.start):
             return False
         self._started = True
-        return all(self._persist(lambda closed=closed: self._handle(parts, closed)) for closed in parts.runner.closed_candles())
+        return all(self._persist(partial(self._handle, parts, closed)) for closed in parts.runner.closed_candles())
 
     def _opened(self) -> EngineParts | None:
         """Open everything; an account whose lease nobody renews is waited for, for its engine was killed."""

@@ -89,9 +89,9 @@ IN_EVERY_CANDLE = (
     Point(words="inside the commit, with the state written", call="commit.statement"),
     Point(words="inside the commit, with half of it written", call="commit.statement", nth=4),
 )
-COMMITTED = (Point(words="after the intent was committed, before it was sent", call="ledger.commit"),)
+COMMITTED = Point(words="after the intent was committed, before it was sent", call="ledger.commit")
 SENT = (
-    *COMMITTED,
+    COMMITTED,
     Point(words="after it was marked as sent, before it was sent", call="ledger.mark_order", since="ledger.commit"),
     Point(words="on the way to the broker", call="broker.place_order", after=False),
     Point(words="after the broker took it, before the answer was marked", call="broker.place_order"),
@@ -104,7 +104,7 @@ REFUSED = (
     Point(words="after the refusal was marked", call="ledger.mark_order", nth=2, since="ledger.commit"),
 )
 TWO_SENT = (
-    *COMMITTED,
+    COMMITTED,
     Point(words="after the first was taken, before the second was sent", call="broker.place_order"),
     Point(words="after the first was marked, before the second was sent", call="ledger.mark_order", nth=2, since="ledger.commit"),
     Point(words="after the second was marked as sent", call="ledger.mark_order", nth=3, since="ledger.commit"),

@@ -75,10 +75,11 @@ _WISHES = {START + 15 * HOUR: KillSwitch.REDUCING, START + 17 * HOUR: KillSwitch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """One process's: where its files are, and when it kills itself."""
+    """One process's: where its files are, when it kills itself, and how long nothing ran before it."""
 
     folder: Path
     kill: Kill | None = None
+    pause: timedelta = timedelta(0)
 
 
 def live(life: Life) -> None:
@@ -92,14 +93,22 @@ def live(life: Life) -> None:
     hooks = Hooks(life.kill, look)
     with LEDGER.opened(life.folder) as database, hooks.watching_statements(database):
         observers = [hooks.wrapped("market", broker), Person(database)]
-        run_engine(hooks, database, broker, observers, moments=MOMENTS)
+        run_engine(hooks, database, broker, observers, moments=MOMENTS, pause=life.pause)
     calls_file(life.folder).write_bytes(pickle.dumps(hooks.calls))
     broker.close()
 
 
-def run_engine(hooks: Hooks, database: Database, broker: Broker, observers: Sequence[MarketObserver], *, moments: int) -> None:
-    """Run the engine with all its ports wrapped, to the end of so many moments."""
-    clock = ReplayClock(_reached(database))
+def run_engine(
+    hooks: Hooks,
+    database: Database,
+    broker: Broker,
+    observers: Sequence[MarketObserver],
+    *,
+    moments: int,
+    pause: timedelta = timedelta(0),
+) -> None:
+    """Run the engine with all its ports wrapped, to the end of so many moments; it starts a pause after the last one handled."""
+    clock = ReplayClock(_reached(database) + pause)
     Runner(
         EngineConfig(trading=TRADING),
         feed=hooks.wrapped("feed", ReplayFeed(list(_SERIES.values()), start=START, stop=START + moments * HOUR, clock=clock)),

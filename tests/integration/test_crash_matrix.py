@@ -12,6 +12,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,15 @@ from tests.crash.hooks import Call, Kill
 from tests.crash.nursery import Birth, Nursery
 from tests.crash.points import (
     CASES,
+    COMMITTED,
     RECOVERIES,
+    SENDS_AN_ORDER,
     Case,
     case_words,
     recovery_words,
 )
 from tests.crash.remains import Record, assert_same, read_broker, read_calls, read_intents, read_ledger
-from tests.crash.world import MOMENTS, Life, live, new_world
+from tests.crash.world import HOUR, MOMENTS, Life, live, new_world
 
 KILLED = -signal.SIGKILL
 
@@ -62,11 +65,10 @@ class World:
         self.folder = folder
         self._nursery = nursery
 
-    def live(self, kill: Kill | None = None) -> int:
+    def live(self, kill: Kill | None = None, *, pause: timedelta = timedelta(0)) -> int:
         """Run a process until it ends; return its exit status."""
-        problem = self.folder / "problem"
-        child = self._nursery.bear(Birth(function=live, argument=Life(folder=self.folder, kill=kill), problem_file=problem))
-        status = child.wait()
+        problem, life = self.folder / "problem", Life(folder=self.folder, kill=kill, pause=pause)
+        status = self._nursery.bear(Birth(function=live, argument=life, problem_file=problem)).wait()
         assert not problem.exists(), problem.read_text()
         return status
 
@@ -152,6 +154,37 @@ def test_a_process_killed_and_the_next_one_as_it_recovers(case: Case, second: Ki
         world.look()
     assert world.live() == 0
     world.assert_as(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        None,
+        Kill(call="ledger.commit", nth=1, after=True),
+        Kill(call="ledger.mark_order", nth=1, after=False),
+        Kill(call="ledger.mark_order", nth=1, after=True),
+    ],
+    ids=["left alone", "killed after the drop was committed", "killed before it was marked", "killed after it was marked"],
+)
+def test_an_entry_that_was_never_sent_is_dropped_by_a_process_that_starts_too_late(
+    second: Kill | None, world: World, undisturbed: Undisturbed
+) -> None:
+    assert world.live(undisturbed.kill((SENDS_AN_ORDER, COMMITTED))) == KILLED
+    (unsent,) = (each for each in read_ledger(world.folder).orders if each.status is OrderStatus.INTENT)
+    if second is not None:
+        assert world.live(second, pause=2 * HOUR) == KILLED
+        world.look()
+    assert world.live(pause=2 * HOUR) == 0
+    record, (book, transactions) = read_ledger(world.folder), read_broker(world.folder)
+    (dropped,) = (each for each in record.orders if each.intent == unsent.intent)
+    assert dropped.status is OrderStatus.CANCELLED
+    assert dropped.reason == "it never reached the broker and is no longer valid"
+    assert unsent.intent.client_order_id not in {*book.working, *book.settled}
+    assert unsent.intent.client_order_id not in record.state.pending
+    assert len([each for each in record.risk_events if unsent.intent.client_order_id in each.detail]) == 1
+    assert record.transactions == transactions
+    assert len(record.equity) == MOMENTS
+    assert len(transactions) > 5, "the engine goes on"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

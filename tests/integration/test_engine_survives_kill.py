@@ -109,7 +109,7 @@ def test_second_engine_of_an_account_is_refused(service_url: str, setup: ReplayS
     assert service_url
     engine = start_engine(setup)
     try:
-        with pytest.raises(BadSetup, match="runs already; attach to it, or stop it first with python -m jobs.control"):
+        with pytest.raises(BadSetup, match="runs already; attach to it, or stop it first"):
             start_engine(setup)
     finally:
         ray.kill(engine, no_restart=True)

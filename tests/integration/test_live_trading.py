@@ -17,7 +17,7 @@ from fxcast.adapters.brokers.oanda import OandaBrokerSettings
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.data.store import CandleStore
-from fxcast.domain.order import Fill, OrderPurpose, OrderStatus
+from fxcast.domain.order import OrderPurpose, OrderStatus
 from fxcast.trading.config import ManagementConfig, RiskLimits, TradingConfig
 from tests.brokers.oanda_server import TOKEN, OandaServer
 from tests.factories import make_series
@@ -86,7 +86,7 @@ def test_engine_trades_a_practice_account_and_ledger_and_broker_tell_the_same(se
     reasons = [decided.reason for decided in ledger.signals()]
     assert len([record for record in orders if record.intent.purpose is OrderPurpose.OPEN]) >= 3, reasons
     assert {record.status for record in orders} == {OrderStatus.FILLED}
-    fills = [each for each in ledger.fills() if isinstance(each, Fill)]
+    fills = ledger.fills()
     assert [str(fill.units) for fill in fills] == [fill["units"].lstrip("-") for fill in server.account.fills]
     assert all(trade.stop is not None for trade in server.account.open_trades)
     balance = server.account.balance

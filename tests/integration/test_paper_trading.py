@@ -100,7 +100,7 @@ def test_engine_trades_a_feed_is_left_running_by_ctrl_c_and_keeps_everything(fol
     assert {source for decided in ledger.signals() for source in decided.signal.sources} >= {"trend", "multi_timeframe"}
     decisions = ledger.decisions()
     assert decisions
-    assert all(decide_again(each, ledger.settings(each.settings_hash)) == each.commands for each in decisions[:50])
+    assert all(decide_again(each, ledger.settings(each.settings_hash) or "") == each.commands for each in decisions[:50])
     stop("live-paper")
     broker = PaperBroker(folder / "broker.db", PaperMarketConfig())
     assert broker.transactions_since(0) == ledger.fills()

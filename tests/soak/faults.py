@@ -21,6 +21,7 @@ class Fault(StrEnum):
     DISCONNECTED = "broker disconnected"
     RATE_LIMITED = "rate limited"
     DATABASE_GONE = "database gone before commit"
+    COMMIT_UNTOLD = "committed, but the database was gone before it could say so"
     KILLED_BEFORE = "killed before a call"
     KILLED_AFTER = "killed after a call"
     HAND_BETWEEN = "a person acts between two calls"
@@ -37,7 +38,7 @@ def possible(call: str) -> tuple[Fault, ...]:
     port = call.partition(".")[0]
     if call in _SENDING:
         return _SENDS
-    return {"broker": _READS, "ledger": (Fault.DATABASE_GONE, *_KILLS)}.get(port, _KILLS)
+    return {"broker": _READS, "ledger": (Fault.DATABASE_GONE, Fault.COMMIT_UNTOLD, *_KILLS)}.get(port, _KILLS)
 
 
 class Faults(Protocol):
@@ -149,6 +150,8 @@ class Line:
         answer = method(*args, **kwargs)
         if fault is Fault.LOST_ANSWER:
             raise OutcomeUnknown(f"{name}: no answer")
+        if fault is Fault.COMMIT_UNTOLD:
+            raise _gone(port)
         if fault is Fault.KILLED_AFTER:
             raise Crash
         return answer

@@ -92,6 +92,7 @@ class Watch:
         self._counted = 0  # transactions at the broker
         self._compared = 0  # transactions in the ledger
         self._executed: set[str] = set()
+        self._told: set[str] = set()
         self._tightest: dict[str, Decimal] = {}
         self._seen_stops: dict[str, Decimal] = {}
         self._signals_until = datetime.min.replace(tzinfo=UTC)
@@ -133,7 +134,9 @@ class Watch:
                 self._executing(transaction)
             else:
                 self._cash += transaction.amount
-        self._expect("balance", book.balance == self._cash, f"the balance is {book.balance}, its transactions add up to {self._cash}")
+        self._expect(
+            "balance", book.balance == self._cash, f"the balance is {book.balance}, its transactions add up to {self._cash}"
+        )
         account = self._kept.broker.account()
         equity = book.balance + self._open_profit(list(book.positions.values()))
         told = f"the equity is told as {account.equity}, balance and open profit are {equity}"
@@ -160,7 +163,9 @@ class Watch:
     def everything(self) -> None:
         """Compare ledger and broker from the beginning on."""
         ours, theirs = self._kept.transactions_after(0), self._kept.broker.transactions_since(0)
-        self._expect("whole ledger", ours == theirs, f"the ledger has {len(ours)} transactions, the broker {len(theirs)}, or others")
+        self._expect(
+            "whole ledger", ours == theirs, f"the ledger has {len(ours)} transactions, the broker {len(theirs)}, or others"
+        )
         for record in self._kept.ledger.orders():
             client_order_id = record.intent.client_order_id
             known = self._kept.broker.order(client_order_id)
@@ -184,7 +189,9 @@ class Watch:
 
     def broken(self, what: str) -> None:
         """Note that something is as it must not be."""
-        self.violations.append(f"{self._clock.now():%Y-%m-%d %H:%M:%S} {what}")
+        if what not in self._told:
+            self._told.add(what)
+            self.violations.append(f"{self._clock.now():%Y-%m-%d %H:%M:%S} {what}")
 
     def _expect(self, name: str, holds: bool, otherwise: str) -> None:
         self.checks[name] += 1
@@ -274,13 +281,18 @@ class Watch:
         for held in self._state.positions.values():
             self._check_stop(held)
         for position in ours:
-            tightest = self._tightest.get(position.client_order_id, position.stop)
+            tightest = self._tightest.get(position.client_order_id) or self._first_stop(position)
             looser = position.side.sign * (position.stop - tightest) < 0
             excused = position.client_order_id in self._person.loosened
             told = f"{position.client_order_id} has the stop {position.stop} at the broker, it had {tightest}"
             self._expect("stop never loosened", not looser or excused, told)
             if not looser:
                 self._person.loosened.discard(position.client_order_id)
+
+    def _first_stop(self, position: Position) -> Decimal:
+        """Return the stop that a position was opened with, where the engine does not know yet that it was."""
+        record = self._kept.order(position.client_order_id)
+        return position.stop if record is None or record.intent.stop is None else record.intent.stop
 
     def _check_stop(self, held: HeldPosition) -> None:
         position = held.position

@@ -1,7 +1,7 @@
 """Many weeks of eight pairs at full speed, under random faults: `python -m tests.soak.long --weeks 10 --seed 1`.
 
-On the real ledger (SQLite) and the real paper broker (its file), both opened anew after each kill. Ends with exit code 1 if anything
-was as it must not be (tests/soak/invariants.py), or if the memory grew.
+On the real ledger (SQLite) and the real paper broker (its file), both opened anew after each kill. Ends with exit code 1 if
+anything was as it must not be (tests/soak/invariants.py), or if the memory grew.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _REGIME_BARS = 400
 _MOST_VIOLATIONS = 20  # more say nothing new
 _DECISIONS_KEPT = timedelta(days=3)
 _FEWEST_WEEKS = 4  # for a slope that means something
-# By a straight line through the second half of the weeks. What an account keeps for ever grows by less: a few hundred orders a week.
+# By a straight line through the second half of the weeks. What an account keeps for ever grows by less: some hundred orders a week.
 _MOST_GROWTH_MB_A_WEEK = 1.0
 
 
@@ -91,7 +91,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--timeframe", default="15m", help="of the candles: 15m or 1h")
     parser.add_argument("--bold", action="store_true", help="positions so large that the margin may run out")
-    parser.add_argument("--fault-rate", type=float, default=0.004, help="of each call to the broker or the ledger; of sends ten times")
+    parser.add_argument(
+        "--fault-rate", type=float, default=0.004, help="of each call to the broker or the ledger; of sends ten times"
+    )
     return parser.parse_args(arguments)
 
 
@@ -113,6 +115,10 @@ def _soak(options: argparse.Namespace, folder: Path, console: Console) -> tuple[
     faults = RandomFaults(rng, rate=options.fault_rate, send_rate=10 * options.fault_rate)
     world = World(setup, faults)
     life = Life(world, rng, bars_an_hour=60 // minutes)
+    faults.enabled = False  # what a person did before the engine's first start is none of its business
+    world.move_on()
+    world.follow()
+    faults.enabled = True
     weeks: list[Week] = []
     with progress_bar() as bar:
         task = bar.add_task("candles of eight pairs", total=len(market.moments))

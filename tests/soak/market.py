@@ -1,4 +1,4 @@
-"""Candles of eight pairs that no vendor sells: trends, jumps, quiet and wild weeks, weekend gaps, and crosses that fit their majors."""
+"""Candles of eight pairs that no vendor sells: trends, jumps, quiet and wild times, weekend gaps; crosses fit their majors."""
 
 from __future__ import annotations
 
@@ -92,9 +92,8 @@ def _persistent(rng: np.random.Generator, count: int, *, stay: float, values: Se
 
 def _candles(rng: np.random.Generator, pair: str, frame: Timeframe, open_times: TimeArray, prices: FloatArray) -> CandleSeries:
     prices = np.round(prices, 3 if pair.endswith("JPY") else 5)  # (candles, ticks)
-    values = np.column_stack(
-        [prices[:, 0], prices.max(axis=1), prices.min(axis=1), prices[:, -1], rng.integers(50, 5000, len(prices)).astype(np.float64)]
-    )
+    volumes = rng.integers(50, 5000, len(prices)).astype(np.float64)
+    values = np.column_stack([prices[:, 0], prices.max(axis=1), prices.min(axis=1), prices[:, -1], volumes])  # (candles, 5)
     kept = rng.random(len(prices)) >= _MISSING_SHARE
     return CandleSeries(symbol=pair, timeframe=frame, open_times=open_times[kept], values=values[kept])
 

@@ -100,8 +100,12 @@ class Person:
             if units:
                 self._exit("part closed by hand", position, price, units)
 
-    def open(self) -> None:
-        """Open a position of one's own where the engine has none: mostly a small one, now and then one that takes all the margin."""
+    def open(self, of_equity: Decimal | None = None) -> None:
+        """Open a position of one's own where the engine has none: mostly a small one, now and then one that takes all the margin.
+
+        Args:
+            of_equity: How many times the equity it is worth.
+        """
         book = self._broker.book
         entries = {each.intent.symbol for each in book.working.values() if each.intent.purpose is OrderPurpose.OPEN}
         free = [symbol for symbol in book.marks if symbol not in book.positions and symbol not in entries]
@@ -109,7 +113,9 @@ class Person:
             return
         symbol = free[int(self._rng.integers(len(free)))]
         side = Side.BUY if self._rng.random() < 0.5 else Side.SELL
-        worth = max(account(book).equity, Decimal(0)) * (28 if self._rng.random() < 0.2 else Decimal("0.3"))
+        if of_equity is None:
+            of_equity = Decimal(28) if self._rng.random() < 0.2 else Decimal("0.3")
+        worth = max(account(book).equity, Decimal(0)) * of_equity
         units = (worth / rates(book).convert(Decimal(1), symbol[:3])).quantize(Decimal(1000), rounding=ROUND_DOWN)
         if not units:
             return

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fxcast.adapters.brokers.paper import PaperBroker
@@ -195,9 +195,7 @@ class KeptInFiles:
             return None if row is None else order_record(row)
 
     def newest_margin_event(self) -> datetime | None:
-        newest: Select[tuple[datetime | None]] = select(func.max(RiskEventRow.at)).where(
-            RiskEventRow.engine_id == ENGINE_ID, RiskEventRow.kind == "margin"
-        )
+        newest = select(func.max(RiskEventRow.at)).where(RiskEventRow.engine_id == ENGINE_ID, RiskEventRow.kind == "margin")
         with Session(self._database) as session:
             return session.scalar(newest)
 

@@ -24,7 +24,7 @@ from tests.soak.market import Forecaster, Market, MarketFeed
 from tests.soak.person import Person, Screen
 from tests.soak.records import Kept
 
-_TRIES = 12  # in vain, before the market goes on without the engine
+_TRIES = 12  # in vain, before the world goes on without the engine
 
 
 def soak_trading(horizons_minutes: tuple[int, ...], *, bold: bool = False) -> TradingConfig:
@@ -127,10 +127,10 @@ class World:
         self.watch.account()
         return moment
 
-    def follow(self) -> bool:
-        """Let the engine handle what has closed, trying again what fails; True if it got to the end of it."""
+    def follow(self, *, tries: int = _TRIES) -> bool:
+        """Let the engine handle what has closed, until it has failed so often; True if it got to the end of it."""
         failures = 0
-        while failures < _TRIES and not self.stopped:
+        while failures < tries and not self.stopped:
             if not self._try():
                 failures += 1
                 self._pause()
@@ -219,8 +219,7 @@ class World:
         except MustStop as error:
             self.stopped = f"{type(error).__name__}: {error}"
             self.watch.broken(f"the engine stopped: {self.stopped}")
-        if self._runner is not None:
-            self.watch.now_holds(self._runner.state)
+        self._show_state()
         self.watch.account()
         return done
 
@@ -247,9 +246,12 @@ class World:
             self.clock.advance_to(later)
 
     def _calling(self, name: str, args: tuple[object, ...]) -> None:
+        self._show_state()
+        self.watch.calling(name, args)
+
+    def _show_state(self) -> None:
         if self._runner is not None:
             self.watch.now_holds(self._runner.state)
-        self.watch.calling(name, args)
 
     def _hand(self) -> None:
         if not self._touched:  # once a try: the engine looks three times, and then a difference counts

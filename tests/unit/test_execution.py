@@ -34,6 +34,7 @@ from fxcast.trading.events import (
 from fxcast.trading.execution import (
     change_protection,
     close_position,
+    is_held,
     take_answer,
     take_order,
     take_positions,
@@ -257,6 +258,35 @@ def test_refused_change_leaves_the_stop_and_is_told() -> None:
     state, commands = take_answer(state, ChangeAnswered(change=change, answer=answer, at=NOON))
     held = state.positions["EURUSD"]
     assert (held.position.stop, held.change, kinds(commands)) == (INTENT.stop, None, [RiskEventKind.REJECTION])
+
+
+@pytest.mark.parametrize("lost", [None, Decimal("1.09400")], ids=["no stop", "a looser one"])
+def test_stop_that_is_lost_while_a_change_is_on_its_way_is_put_back_instead(lost: Decimal | None) -> None:
+    state, _ = changing(opened(), "1.09900")
+    state, commands = looked(state, seen(stop=lost))
+    (change,) = [command.change for command in commands if isinstance(command, ChangeProtection)]
+    assert (change.stop, state.positions["EURUSD"].change) == (INTENT.stop, change)
+    assert kinds(commands) == [RiskEventKind.STOP_MISSING]
+
+
+def test_change_on_its_way_does_not_loosen_what_a_person_has_tightened_further() -> None:
+    state, _ = changing(opened(), "1.09900")
+    state, commands = looked(state, seen(stop=Decimal("1.09950")))
+    held = state.positions["EURUSD"]
+    assert (held.position.stop, held.change, kinds(commands)) == (Decimal("1.09950"), None, [RiskEventKind.HAND_CHANGE])
+
+
+def test_close_that_never_arrived_does_not_close_the_next_position_in_its_symbol() -> None:
+    state = opened()
+    state, commands = close_position(state, state.positions["EURUSD"], NOON, "a test")
+    (close,) = [command.intent for command in commands if isinstance(command, PlaceOrder)]
+    assert is_held(state, close)
+    state, _ = after(state, exit_fill(2))
+    following = make_intent(client_order_id="EURUSD-2-open", signal_id="EURUSD-2")
+    pending = {**state.pending, following.client_order_id: replace(WAITING.pending[INTENT.client_order_id], intent=following)}
+    state, _ = after(replace(state, pending=pending), fill(3, client_order_id=following.client_order_id))
+    assert not is_held(state, close)
+    assert close_position(state, state.positions["EURUSD"], NOON, "a test")[1], "the old one does not stand in its way"
 
 
 def test_answer_to_a_change_that_is_no_longer_wanted_changes_nothing() -> None:

@@ -13,7 +13,7 @@ from fxcast.errors import BadSetup
 
 PRICES = {
     "EURUSD": Decimal("1.25"),
-    "USDJPY": Decimal("160"),
+    "USDJPY": Decimal(160),
     "EURGBP": Decimal("0.80"),
     "AUDNZD": Decimal("1.10"),
 }

@@ -106,14 +106,20 @@ class OrderDesk:
             return None
 
     def _may_send(self, intent: OrderIntent) -> bool:
-        state = self._state()
-        if state.kill_switch is KillSwitch.HALTED:
+        state, switches = self._state(), self._kill_switches()
+        if KillSwitch.HALTED in switches:
             return False
         if intent.purpose is OrderPurpose.CLOSE:
             return intent.client_order_id in state.pending and is_held(state, intent)
         pending = state.pending.get(intent.client_order_id)
-        active = state.kill_switch is KillSwitch.ACTIVE
-        return active and pending is not None and self._clock.now() < pending.valid_until
+        return switches == {KillSwitch.ACTIVE} and pending is not None and self._clock.now() < pending.valid_until
+
+    def _kill_switches(self) -> set[KillSwitch]:
+        """Return where the kill switch stands, and where a person has asked for it since: until that is taken in, both bind."""
+        state, request = self._state(), self._ledger.kill_switch_request()
+        if request is None or request.sequence <= state.control_sequence:
+            return {state.kill_switch}
+        return {state.kill_switch, KillSwitch(request.kill_switch)}
 
     def _ask(self, client_order_id: str) -> BrokerOrder | None:
         try:
