@@ -12,7 +12,7 @@ help:
 	@echo "make test       static checks, then every test"
 	@echo "make check      ruff, basedpyright and import-linter only"
 	@echo "make explore    the property tests on new random examples; make test repeats the same ones"
-	@echo "make soak       ten simulated weeks of trading eight pairs, under random faults; some minutes (WEEKS=, SEED=)"
+	@echo "make soak       ten simulated weeks of trading eight pairs, under random faults; about five minutes (WEEKS=, SEED=)"
 	@echo "make bench      times of forecasts, market data, the feed and training, written to runs/bench/"
 	@echo "make install    set up .venv (the others do it by themselves)"
 	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"

@@ -41,7 +41,7 @@ _MOST_VIOLATIONS = 20  # more say nothing new
 _DECISIONS_KEPT = timedelta(days=3)
 _FEWEST_WEEKS = 4  # for a slope that means something
 # By a straight line through the second half of the weeks. What an account keeps for ever grows by less: some hundred orders a week.
-_MOST_GROWTH_MB_A_WEEK = 1.0
+_MOST_GROWTH_MB_A_WEEK = 2.0  # of 480 moments: 4 kB each, less than one window of candles
 
 
 class Fitter:
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = new_console()
     with tempfile.TemporaryDirectory(prefix="fxcast-soak-") as folder:
         world, weeks = _soak(options, Path(folder), console)
-        problems = [*world.watch.violations, *_growth_problem([week.memory_mb for week in weeks])]
+        problems = [*world.watch.violations, *_growth_problem(weeks)]
         _report(world, weeks, problems, console)
         world.setup.kept.close()
     return 1 if problems else 0
@@ -121,7 +121,7 @@ def _soak(options: argparse.Namespace, folder: Path, console: Console) -> tuple[
     faults.enabled = True
     weeks: list[Week] = []
     with progress_bar() as bar:
-        task = bar.add_task("candles of eight pairs", total=len(market.moments))
+        task = bar.add_task("candles of eight pairs", total=len(market.moments), completed=world.moment + 1)
         for number in range(1, options.weeks + 1):
             began, until = time.perf_counter(), START + number * timedelta(weeks=1)
             while not world.is_over and market.moments[world.moment + 1] <= until and not _is_hopeless(world):
@@ -158,19 +158,24 @@ def _report(world: World, weeks: list[Week], problems: list[str], console: Conso
     console.print(f"checks      {world.watch.checks.total():,} ({_listed(world.watch.checks)})")
     console.print(f"seconds     {seconds:.1f}, {seconds / len(weeks):.1f} a simulated week")
     console.print(f"memory      {' '.join(f'{week.memory_mb:.0f}' for week in weeks)} MB after each week, peak {_peak_mb():.0f} MB")
+    if len(weeks) >= _FEWEST_WEEKS:
+        console.print(f"growth      {_growth(weeks):+.2f} MB a week in the second half, allowed are {_MOST_GROWTH_MB_A_WEEK:g}")
     console.print(f"violations  {len(problems)}")
     for problem in problems[:_MOST_VIOLATIONS]:
         console.print(f"            {problem}", markup=False)
 
 
-def _growth_problem(memory_mb: list[float]) -> list[str]:
-    """Say so if the memory of the second half grows by more than it may."""
-    half = memory_mb[len(memory_mb) // 2 :]
-    if len(memory_mb) < _FEWEST_WEEKS:
+def _growth(weeks: list[Week]) -> float:
+    """Return by how many MB a week the memory of the second half grows."""
+    half = [week.memory_mb for week in weeks[len(weeks) // 2 :]]
+    return float(np.polyfit(np.arange(len(half)), half, 1)[0])
+
+
+def _growth_problem(weeks: list[Week]) -> list[str]:
+    """Say so if the memory grows by more than it may."""
+    if len(weeks) < _FEWEST_WEEKS or _growth(weeks) <= _MOST_GROWTH_MB_A_WEEK:
         return []
-    slope = float(np.polyfit(np.arange(len(half)), half, 1)[0])
-    grows = f"the memory grows by {slope:.2f} MB a week in the second half, allowed are {_MOST_GROWTH_MB_A_WEEK:g}"
-    return [grows] if slope > _MOST_GROWTH_MB_A_WEEK else []
+    return [f"the memory grows by {_growth(weeks):.2f} MB a week, allowed are {_MOST_GROWTH_MB_A_WEEK:g}"]
 
 
 def _listed(counts: Counter[str]) -> str:
