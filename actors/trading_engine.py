@@ -145,11 +145,13 @@ class EngineShell:
         end = "failed"
         try:
             end = "finished" if self._traded() and not self._stopping.is_set() else "stopped"
-        except Exception as error:  # noqa: BLE001  # nobody awaits this thread: its status alone can tell the caller of a bug
+        except Exception as error:  # noqa: BLE001  # nobody awaits this thread: a bug is told by status, ledger and alert alone
             self._fail(error)
         finally:
-            self._close()
-            self._progress.state = end  # last: whoever sees it may start a successor
+            try:
+                self._close()
+            finally:
+                self._progress.state = end  # last: whoever sees it may start a successor
 
     def _traded(self) -> bool:
         """Trade until the candles end; False if the engine was asked to stop before."""

@@ -60,7 +60,7 @@ def watch(
                 return status
         if time.monotonic() > deadline:
             raise MustStop(_stuck(last, patience_s))
-        time.sleep(poll_s)  # nothing announces what another process does: it is looked at again
+        time.sleep(poll_s)  # an actor can't call this process back: it is asked again
 
 
 def follow(

@@ -149,7 +149,7 @@ class WebhookAlerts:
         )
         try:
             retrying(self._post, url, message)
-        except Exception as error:  # noqa: BLE001  # one message may be lost, but the thread must live for the next
+        except Exception as error:  # noqa: BLE001  # a bug too is logged and counted: the thread must live for the next message
             self._note_failure(error)
         else:
             self._note_success()

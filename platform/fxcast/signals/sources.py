@@ -92,7 +92,7 @@ def load_source(spec: SourceSpec, *, taken: Collection[str] = ()) -> Source:
     _check_options(spec, found)
     try:
         source = found(**spec.options)
-    except Exception as error:  # a user's code may raise anything; the trader is told which class it was
+    except Exception as error:  # a user's code may raise anything: raised on as one kind that names the class
         raise _refused(spec.class_path, f"{type(error).__name__}: {error}", f"options that {found.__name__} accepts") from error
     _check_port(spec.class_path, source, {*SignalSource, *taken})
     return cast("Source", source)
@@ -130,7 +130,7 @@ def _find_class(path: str) -> type[Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise _refused(path, f"no module {error.name!r}", "a module on Python's path (PYTHONPATH)") from error
-    except Exception as error:  # a user's module may raise anything; the trader is told which one it was
+    except Exception as error:  # a user's module may raise anything: raised on as one kind that names it
         raise _refused(path, f"{type(error).__name__} on import: {error}", "a module that can be imported") from error
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):

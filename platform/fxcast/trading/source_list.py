@@ -34,7 +34,7 @@ class _Checked:
             return check_signals(self.source, self.source.signals(view), view)
         except BadSetting:
             raise
-        except Exception as error:  # a user's code may raise anything; the decision is made without it, and says so
+        except Exception as error:  # a user's code may raise anything: raised on as one kind, which becomes a risk event
             raise BadSetting(f"source {self.source.name}: {type(error).__name__}: {error}") from error
 
 

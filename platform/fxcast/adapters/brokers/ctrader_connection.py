@@ -261,7 +261,7 @@ class CTraderConnection:
             due = self._history[0] + 1.0 if len(self._history) == self._history.maxlen else now
             self._history.append(max(due, now))
         if due > now:
-            time.sleep(due - now)  # cTrader's limit is of requests a second
+            time.sleep(due - now)  # over its rate a second cTrader refuses, and says nothing when it would not
 
     def _put(self, text: str | None) -> None:
         """Have a text sent by the connection's thread; whether it arrives shows by what comes back."""

@@ -286,7 +286,7 @@ class OrderDesk:
         code = ""
         for attempt in range(_AMEND_TRIES):
             if attempt:
-                time.sleep(_AMEND_PAUSE_S)  # the position is busy: cTrader says no more than that
+                time.sleep(_AMEND_PAUSE_S)  # the position is busy, and cTrader announces no end of that: asked again
             heard = session.connection.exchange(
                 PayloadType.AMEND_POSITION_SLTP_REQ,
                 request,
