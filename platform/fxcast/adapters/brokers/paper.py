@@ -203,7 +203,7 @@ def _lock(path: Path) -> FileLock:
         lock.acquire(timeout=_LOCK_TIMEOUT_S)
     except Timeout:
         raise BadSetup(
-            f"another engine trades the paper account in {path}; attach to it with --attach, stop it with --stop, or choose "
+            f"another engine trades the paper account in {path}; stop it with python -m jobs.control --stop, or choose "
             "another engine.account"
         ) from None
     return lock
