@@ -175,7 +175,7 @@ def test_file_has_one_user_until_that_process_ends_however_it_ends(tmp_path: Pat
         assert user.stdout.readline() == "open\n"
         monkeypatch.setattr(paper, "_LOCK_TIMEOUT_S", 0.05)
         for attempt in (lambda: PaperBroker(path, CONFIG), lambda: paper.require_unused(path)):
-            with pytest.raises(BadSetup, match=r"another engine trades the paper account in .*; attach to it with --attach"):
+            with pytest.raises(BadSetup, match=r"trades the paper account in .*; stop it with python -m jobs.control --stop"):
                 attempt()
         user.kill()
     paper.require_unused(path)
