@@ -1,0 +1,1 @@
+"""Past candles through the engine that trades: the same runner, with a simulated clock, feed and broker."""
