@@ -16,7 +16,7 @@ from ray.exceptions import ActorDiedError
 from actors.checked_forecasts import CheckedForecasts
 from actors.engine_settings import EngineSettings, LiveSetup, ReplaySetup, Setup
 from actors.market_feed import find_feed
-from actors.regime_fitting import REGIME_BARS, TaskRegimeFitter
+from actors.regime_fitting import TaskRegimeFitter
 from actors.subscribed_feed import SubscribedFeed
 from actors.subscription import subscribe
 from fxcast.adapters.alerts import WebhookAlerts
@@ -30,16 +30,17 @@ from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.lease import HeldLease, acquire
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.data.store import CandleStore
-from fxcast.domain.candle import CandleSeries, to_datetime64
+from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup, DatabaseUnavailable, Disconnected, ReconciliationFailed
 from fxcast.serving.client import ServeForecasts
-from fxcast.signals.regime import MIN_FIT_CANDLES, RegimeModel, fit_regimes
+from fxcast.signals.regime import RegimeModel
 from fxcast.trading.engine import EngineConfig
 from fxcast.trading.ports import Broker, Clock, Feed, MarketObserver, RegimeFitter
+from fxcast.trading.regime_fitting import regimes_known_at
 from fxcast.trading.runner import Runner
 from fxcast.trading.source_list import wanted_timeframes
-from fxcast.trading.state import EngineState, state_from_json
+from fxcast.trading.state import EngineState
 
 log = structlog.get_logger(__name__)
 
@@ -133,8 +134,9 @@ class _Opening:
             )
         models: dict[str, RegimeModel] = {}
         for symbol, (series, start, _) in periods.items():
-            if start >= MIN_FIT_CANDLES:
-                models[symbol] = fit_regimes(series.slice(max(0, start - REGIME_BARS), start))
+            model = regimes_known_at(series, to_datetime(series.close_times[start - 1])) if start else None
+            if model is not None:
+                models[symbol] = model
         fitter = TaskRegimeFitter(setup.store, setup.timeframe, waits=True)
         runner = self._runner(setup, config, feed, broker, clock, [broker], fitter, models)
         return self._parts(
@@ -237,8 +239,7 @@ class _Opening:
         return ReplayClock(max([start, *self._saved().cursors.values()]))
 
     def _saved(self) -> EngineState:
-        saved = self.ledger.load_state()
-        return EngineState() if saved is None else state_from_json(saved)
+        return self.ledger.load_state() or EngineState()
 
     def _tell_of_lost_feed(self, problem: str) -> None:
         self.alerts.send("disconnect", f"no candles: {problem}", SystemClock().now())

@@ -11,16 +11,13 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 
 from fxcast.data.store import CandleStore
-from fxcast.data.windows import known_at
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import FxcastError
-from fxcast.signals.regime import MIN_FIT_CANDLES, RegimeModel, fit_regimes
+from fxcast.signals.regime import RegimeModel
 from fxcast.trading.ports import FittedRegimes
+from fxcast.trading.regime_fitting import regimes_known_at
 
 log = structlog.get_logger(__name__)
-
-REGIME_BARS = 2_000  # candles that regimes are fitted on, at most
-
 
 class TaskRegimeFitter:
     """Implements `trading.ports.RegimeFitter` on the cluster.
@@ -60,13 +57,10 @@ class TaskRegimeFitter:
 def fit_stored_regimes(store: str, symbol: str, timeframe: str, at: datetime) -> RegimeModel | None:
     """Fit on the last candles of a store that are known at a moment; None if they are too few, or can't be read."""
     try:
-        known = known_at(CandleStore(store).read(symbol, Timeframe(timeframe), stop=at), at)
+        return regimes_known_at(CandleStore(store).read(symbol, Timeframe(timeframe), stop=at), at)
     except FxcastError as error:
         log.warning("regimes not fitted", symbol=symbol, problem=str(error))
         return None
-    if len(known) < MIN_FIT_CANDLES:
-        return None
-    return fit_regimes(known.slice(max(0, len(known) - REGIME_BARS), len(known)))
 
 
 _fit_task: Any = ray.remote(num_cpus=0.1, max_retries=3)(fit_stored_regimes)

@@ -44,6 +44,7 @@ from fxcast.trading.ports import (
     PositionRecord,
     RiskEvent,
 )
+from fxcast.trading.state import EngineState
 
 UNRESOLVED = (OrderStatus.INTENT, OrderStatus.SENT)
 
@@ -52,7 +53,7 @@ UNRESOLVED = (OrderStatus.INTENT, OrderStatus.SENT)
 class MemoryLedger:
     """A ledger in dictionaries, keyed and behaving as the SQL one (test_ledger_in_memory.py compares the two)."""
 
-    state: str | None = None
+    state: EngineState | None = None
     predictions: dict[tuple[str, str, datetime, str, int], LDM4TSPrediction] = field(
         default_factory=dict[tuple[str, str, datetime, str, int], LDM4TSPrediction]
     )
@@ -77,10 +78,10 @@ class MemoryLedger:
     def financings(self) -> dict[int, Financing]:
         return {sequence: each for sequence, each in self.transactions.items() if isinstance(each, Financing)}
 
-    def load_state(self) -> str | None:
+    def load_state(self) -> EngineState | None:
         return self.state
 
-    def commit(self, state: str, batch: LedgerBatch) -> None:
+    def commit(self, state: EngineState, batch: LedgerBatch) -> None:
         transactions = dict(self.transactions)
         for transaction in batch.transactions:
             if transactions.setdefault(transaction.sequence, transaction) != transaction:

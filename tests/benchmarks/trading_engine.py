@@ -109,7 +109,7 @@ class _TimedLedger(SqlLedger):
 
     commits_ms: list[float]
 
-    def commit(self, state: str, batch: LedgerBatch) -> None:
+    def commit(self, state: EngineState, batch: LedgerBatch) -> None:
         started = time.perf_counter()
         super().commit(state, batch)
         if batch.intents:

@@ -18,7 +18,7 @@ from fxcast.domain.order import Transaction
 from fxcast.domain.portfolio import EquityPoint
 from fxcast.trading.ports import DecidedSignal, DecisionRecord, KillSwitchRequest, OrderRecord, PositionRecord, RiskEvent
 from fxcast.trading.simulation.book import Book
-from fxcast.trading.state import EngineState, state_from_json
+from fxcast.trading.state import EngineState
 from tests.crash.hooks import Call
 from tests.crash.world import ENGINE_ID, LEDGER, MARKET, START, broker_file, calls_file
 
@@ -53,7 +53,7 @@ def read_ledger(folder: Path) -> Record:
             predictions = tuple(tuple(row) for row in connection.execute(_PREDICTIONS))
         risk_events = (replace(each, at=START) for each in ledger.risk_events())
         return Record(
-            state=EngineState() if state is None else state_from_json(state),
+            state=EngineState() if state is None else state,
             orders=ledger.orders(),
             changes=ledger.changes(),
             transactions=_transactions(ledger),

@@ -26,7 +26,7 @@ from fxcast.trading.config import ManagementConfig, PaperMarketConfig, RiskLimit
 from fxcast.trading.engine import EngineConfig
 from fxcast.trading.ports import Broker, FittedRegimes, MarketObserver
 from fxcast.trading.runner import Runner
-from fxcast.trading.state import KillSwitch, state_from_json
+from fxcast.trading.state import KillSwitch
 from tests.crash.hooks import Hooks, Kill
 from tests.crash.shared_ledger import SharedLedger, ledger_url
 from tests.factories import make_prediction, make_series
@@ -178,7 +178,7 @@ def _fitted(symbol: str, at: datetime) -> RegimeModel:
 
 def _reached(database: Database) -> datetime:
     saved = SqlLedger(database, ENGINE_ID).load_state()
-    return START if saved is None else max([START, *state_from_json(saved).cursors.values()])
+    return START if saved is None else max([START, *saved.cursors.values()])
 
 
 def broker_file(folder: Path) -> Path:

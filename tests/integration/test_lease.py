@@ -22,7 +22,7 @@ from fxcast.domain.order import ChangeAnswer, OrderIntent, OrderPurpose, OrderSt
 from fxcast.domain.portfolio import EquityPoint
 from fxcast.errors import AccountTaken, DatabaseUnavailable, LeaseLost
 from fxcast.trading.ports import LedgerBatch
-from fxcast.trading.state import KillSwitch
+from fxcast.trading.state import EngineState, KillSwitch
 from tests.databases import DATABASES, new_database
 
 NOON = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
@@ -182,19 +182,19 @@ def test_releasing_a_lease_that_was_lost_leaves_it_with_its_new_holder(database:
 def test_an_engine_that_lost_its_lease_saves_nothing_more(database: Engine) -> None:
     lease = take(database, "engine-a")
     ledger = SqlLedger(database, "demo", lease=lease)
-    ledger.commit('{"n": 1}', batch())
+    ledger.commit(EngineState(control_sequence=1), batch())
     take(database, "engine-b", AFTER_TTL)
     equity = EquityPoint(at=NOON, balance=Decimal(1), open_profit=Decimal(0))
 
     for write in (
-        lambda: ledger.commit('{"n": 2}', LedgerBatch(equity=equity)),
+        lambda: ledger.commit(EngineState(control_sequence=2), LedgerBatch(equity=equity)),
         lambda: ledger.mark_order("EURUSD-open", OrderStatus.SENT),
         lambda: ledger.mark_change("EURUSD-open-p1", ChangeAnswer(accepted=True)),
     ):
         with pytest.raises(LeaseLost, match="taken over by engine-b"):
             write()
 
-    assert ledger.load_state() == '{"n": 1}'
+    assert ledger.load_state() == EngineState(control_sequence=1)
     assert ledger.equity_curve() == ()
     assert [order.status for order in ledger.orders()] == [OrderStatus.INTENT]
     assert [record.answer for record in ledger.changes()] == [None]
@@ -205,7 +205,7 @@ def test_an_engine_that_gave_its_lease_back_saves_nothing_more(database: Engine)
     lease.release()
 
     with pytest.raises(LeaseLost, match="was given back; engine-a may trade it no more"):
-        SqlLedger(database, "demo", lease=lease).commit("{}", LedgerBatch())
+        SqlLedger(database, "demo", lease=lease).commit(EngineState(), LedgerBatch())
 
 
 def test_a_takeover_waits_for_the_commit_that_runs_and_the_next_commit_finds_it(database: Engine, url: str) -> None:
@@ -224,14 +224,14 @@ def test_a_takeover_waits_for_the_commit_that_runs_and_the_next_commit_finds_it(
             takers.append(taker)
 
     event.listen(database, "before_cursor_execute", begin_takeover)
-    ledger.commit('{"n": 1}', batch())
+    ledger.commit(EngineState(control_sequence=1), batch())
     takers[0].join()
     other.dispose()
 
     assert finished_before_the_commit == [False]
     with pytest.raises(LeaseLost):
-        ledger.commit('{"n": 2}', LedgerBatch())
-    assert ledger.load_state() == '{"n": 1}'
+        ledger.commit(EngineState(control_sequence=2), LedgerBatch())
+    assert ledger.load_state() == EngineState(control_sequence=1)
 
 
 def test_a_lease_in_an_outage_says_so(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fxcast.adapters.storage.ledger_rows import ChangeRecord
 from fxcast.domain.order import ChangeAnswer, OrderStatus
 from fxcast.errors import ReconciliationFailed
 from fxcast.trading.ports import LedgerBatch
+from fxcast.trading.state import EngineState
 from tests.databases import DATABASES, new_database
 from tests.fakes import MemoryLedger
 from tests.ledger_factories import NOON, change, closed, decided, equity, fill, financing, full_batch, intent
@@ -44,17 +45,22 @@ def ledger(database: Engine) -> SqlLedger:
 def test_the_ledger_in_memory_behaves_as_the_real_one(ledger: SqlLedger) -> None:
     memory = MemoryLedger()
     for each in (ledger, memory):
-        each.commit('{"n": 1}', full_batch())
-        each.commit('{"n": 2}', LedgerBatch(intents=(intent("z", NOON), intent("a", NOON)), changes=(change(2),)))
+        each.commit(EngineState(control_sequence=1), full_batch())
+        each.commit(
+            EngineState(control_sequence=2), LedgerBatch(intents=(intent("z", NOON), intent("a", NOON)), changes=(change(2),))
+        )
         each.mark_order("a", OrderStatus.SENT)
         each.mark_order("EURUSD-open", OrderStatus.FILLED, broker_order_id="b-7")
         each.mark_change("EURUSD-open-p1", ChangeAnswer(accepted=False, reason="too close"))
-        each.commit('{"n": 3}', LedgerBatch(positions=(closed(),), equity=replace(equity(), balance=Decimal(7))))
-        each.commit('{"n": 4}', full_batch())
+        each.commit(
+            EngineState(control_sequence=3), LedgerBatch(positions=(closed(),), equity=replace(equity(), balance=Decimal(7)))
+        )
+        each.commit(EngineState(control_sequence=4), full_batch())
         each.keep_settings("c0ffee", "{}")
         with pytest.raises(ReconciliationFailed):
             each.commit(
-                '{"n": 5}', LedgerBatch(transactions=(fill(9), financing(1)), signals=(decided(NOON + timedelta(hours=1)),))
+                EngineState(control_sequence=5),
+                LedgerBatch(transactions=(fill(9), financing(1)), signals=(decided(NOON + timedelta(hours=1)),)),
             )
         for nothing in (
             lambda each=each: each.mark_order("x", OrderStatus.SENT),

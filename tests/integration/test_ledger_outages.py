@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from fxcast.adapters.storage.outages import answered
 from fxcast.domain.order import ChangeAnswer, OrderStatus
 from fxcast.errors import DatabaseUnavailable
 from fxcast.trading.ports import LedgerBatch
+from fxcast.trading.state import EngineState
 from tests.databases import DATABASES, new_database
-from tests.ledger_factories import fill, full_batch
+from tests.ledger_factories import NOON, equity, fill, full_batch
 
 
 @pytest.fixture(params=DATABASES)
@@ -44,9 +46,9 @@ def test_a_lock_that_another_process_keeps_is_an_outage_and_the_same_batch_works
     ledger, database = sqlite_ledger(tmp_path, "busy_timeout=1")
 
     with writing(make_engine(str(database.url))).begin(), pytest.raises(DatabaseUnavailable, match="database is locked"):
-        ledger.commit("{}", full_batch())
+        ledger.commit(EngineState(), full_batch())
 
-    ledger.commit("{}", full_batch())
+    ledger.commit(EngineState(), full_batch())
     assert ledger.fills() == (fill(),)
 
 
@@ -54,7 +56,7 @@ def test_a_full_disk_is_an_outage_that_saves_nothing(tmp_path: Path) -> None:
     ledger, _ = sqlite_ledger(tmp_path, "max_page_count=1")  # the file may grow no more: SQLite's own way to try a full disk
 
     with pytest.raises(DatabaseUnavailable, match=r"the database sqlite:///.*fx\.db does not answer \(database or disk is full\)"):
-        ledger.commit("x" * 1_000_000, full_batch())
+        ledger.commit(EngineState(cursors={f"{symbol:06}": NOON for symbol in range(20_000)}), full_batch())
 
     assert ledger.load_state() is None
 
@@ -80,7 +82,7 @@ def test_an_outage_tells_no_password() -> None:
 
 
 CALLS: tuple[Callable[[SqlLedger], object], ...] = (
-    lambda ledger: ledger.commit("{}", full_batch()),
+    lambda ledger: ledger.commit(EngineState(), full_batch()),
     lambda ledger: ledger.load_state(),
     lambda ledger: ledger.orders(),
     lambda ledger: ledger.mark_order("EURUSD-open", OrderStatus.SENT),
@@ -95,7 +97,7 @@ def test_every_call_says_so_when_the_database_is_gone_and_works_when_it_is_back(
     database: Engine, call: Callable[[SqlLedger], object]
 ) -> None:
     ledger = SqlLedger(database, "demo")
-    ledger.commit("{}", full_batch())
+    ledger.commit(EngineState(), full_batch())
 
     with out_of_reach(database), pytest.raises(DatabaseUnavailable, match=r"the database .* does not answer"):
         call(ledger)
@@ -112,16 +114,17 @@ def test_a_connection_that_breaks_within_a_transaction_is_an_outage_that_saves_n
 
     event.listen(database, "before_cursor_execute", cut)
     with pytest.raises(DatabaseUnavailable, match="terminating connection"):
-        ledger.commit("{}", full_batch())
+        ledger.commit(EngineState(), full_batch())
 
     assert ledger.load_state() is None
-    ledger.commit("{}", full_batch())
+    ledger.commit(EngineState(), full_batch())
     assert ledger.fills() == (fill(),)
 
 
 def test_a_batch_that_breaks_a_rule_of_the_schema_is_no_outage(ledger: SqlLedger) -> None:
+    wrong = replace(equity(), balance=None)  # pyright: ignore[reportArgumentType]  # what a bug of ours would hand over
     with pytest.raises(IntegrityError):
-        ledger.commit(None, LedgerBatch())  # pyright: ignore[reportArgumentType]  # what a bug of ours would hand over
+        ledger.commit(EngineState(), LedgerBatch(equity=wrong))
 
 
 def sqlite_ledger(folder: Path, *pragmas: str) -> tuple[SqlLedger, Engine]:

@@ -33,6 +33,7 @@ from fxcast.domain.order import Financing, ProtectionChange
 from fxcast.domain.signal import SignalKind
 from fxcast.errors import BadSetup
 from fxcast.trading.ports import DecisionRecord, LedgerBatch, RiskEvent, RiskEventKind
+from fxcast.trading.state import EngineState
 from tests.databases import DATABASES, new_database
 
 
@@ -189,7 +190,7 @@ def add_what_0004_can_hold(ledger: SqlLedger) -> None:
         risk_events=(RiskEvent(kind=RiskEventKind.HALT, at=noon, symbol="", detail="drawdown"),),
         decisions=(DecisionRecord(symbol="EURUSD", at=noon, settings_hash="c0ffee", inputs="{}", commands="[]"),),
     )
-    ledger.commit("{}", batch)
+    ledger.commit(EngineState(), batch)
     ledger.keep_settings("c0ffee", "{}")
 
 

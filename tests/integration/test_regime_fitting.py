@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.regime_fitting import REGIME_BARS, TaskRegimeFitter
+from actors.regime_fitting import TaskRegimeFitter
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime
 from fxcast.signals.regime import fit_regimes

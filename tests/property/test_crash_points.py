@@ -12,7 +12,6 @@ from fxcast.domain.order import FillReason, OrderPurpose
 from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.engine import EngineConfig
 from fxcast.trading.runner import Runner
-from fxcast.trading.state import state_from_json
 from tests.factories import make_prediction, make_series
 from tests.fakes import CallCounter, Crash, MemoryBroker, MemoryLedger, ScriptedForecasts, SeriesFeed, SettableClock
 
@@ -58,7 +57,7 @@ def undisturbed() -> tuple[World, int]:
 def same_end(world: World, undisturbed: World) -> bool:
     assert world.ledger.state is not None
     assert undisturbed.ledger.state is not None
-    assert state_from_json(world.ledger.state) == state_from_json(undisturbed.ledger.state)
+    assert world.ledger.state == undisturbed.ledger.state
     assert world.broker.fills == undisturbed.broker.fills
     assert world.broker.book == undisturbed.broker.book
     assert world.ledger == undisturbed.ledger

@@ -26,7 +26,6 @@ from fxcast.domain.portfolio import Account
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetup, LeaseLost, Unavailable
 from fxcast.trading.ports import LedgerBatch, RiskEventKind
-from fxcast.trading.state import state_from_json
 from tests.engine_factories import make_setup
 from tests.factories import HOUR
 
@@ -198,8 +197,8 @@ def test_engine_that_stops_itself_keeps_why(tmp_path: Path) -> None:
     saved = state_of.load_state()
     assert saved is not None
     book.close()
-    lost = replace(state_from_json(saved), positions={}, pending={})
-    state_of.commit(lost.to_json(), LedgerBatch())
+    lost = replace(saved, positions={}, pending={})
+    state_of.commit(lost, LedgerBatch())
     later = {"stop": setup.stop + 5 * HOUR}
     status = run_to_its_end(EngineShell(setup.model_copy(update=later)))
     assert status["state"] == "failed", "the broker holds a position or an order that the ledger does not know"

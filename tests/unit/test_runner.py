@@ -19,7 +19,7 @@ from fxcast.trading.engine import EngineConfig
 from fxcast.trading.forecasting import forecast_seed
 from fxcast.trading.ports import RiskEventKind
 from fxcast.trading.runner import Runner
-from fxcast.trading.state import KillSwitch, state_from_json
+from fxcast.trading.state import KillSwitch
 from tests.factories import make_prediction, make_series, random_walk_prediction
 from tests.fakes import MemoryBroker, MemoryLedger, ScriptedForecasts, SeriesFeed, SettableClock
 
@@ -240,8 +240,7 @@ def test_position_that_only_the_broker_knows_stops_the_start() -> None:
     desk = Desk()
     run_until_position(desk)
     assert desk.ledger.state is not None
-    state = state_from_json(desk.ledger.state)
-    desk.ledger.state = replace(state, positions={}).to_json()
+    desk.ledger.state = replace(desk.ledger.state, positions={})
     with pytest.raises(ReconciliationFailed, match="position EURUSD-"):
         desk.runner().start()
 
@@ -262,7 +261,7 @@ def test_order_that_only_the_broker_knows_stops_the_start() -> None:
     desk = Desk()
     desk.runner().run(max_moments=1)
     assert desk.ledger.state is not None
-    desk.ledger.state = replace(state_from_json(desk.ledger.state), pending={}).to_json()
+    desk.ledger.state = replace(desk.ledger.state, pending={})
     with pytest.raises(ReconciliationFailed, match="open orders"):
         desk.runner().start()
 

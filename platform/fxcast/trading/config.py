@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from fxcast.signals.quality import QualityConfig
 from fxcast.signals.sources import SourceSpec
 
 Session = Literal["Sydney", "Tokyo", "London", "New York"]
+ValueT = TypeVar("ValueT")
 
 
 class RiskLimits(Settings):
@@ -175,6 +176,10 @@ class PaperMarketConfig(Settings):
     spread_pips_by_hour: Mapping[int, Decimal] = Field(
         default_factory=dict[int, Decimal], description="the spread in the hours (0 to 23, New York) in which it is another"
     )
+    spread_pips_by_symbol: Mapping[str, Mapping[int, Decimal]] = Field(
+        default_factory=dict[str, Mapping[int, Decimal]],
+        description="the same by symbol and hour; in hours that a symbol does not name, the two above hold",
+    )
     slippage_pips: Decimal = Field(default=Decimal("0.1"), ge=0, description="what market orders and stops lose on top")
     commission_per_million: Decimal = Field(
         default=Decimal(0), ge=0, description="for each million of account currency that is bought or sold"
@@ -200,9 +205,16 @@ class PaperMarketConfig(Settings):
                 raise ValueError(f"found {pips} pips at {hour}; allowed: zero or more")
         return by_hour
 
-    @field_validator("swap_pct_long", "swap_pct_short")
+    @field_validator("spread_pips_by_symbol")
     @classmethod
-    def _by_symbol(cls, by_symbol: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+    def _hours_of_each(cls, by_symbol: Mapping[str, Mapping[int, Decimal]]) -> Mapping[str, Mapping[int, Decimal]]:
+        for by_hour in by_symbol.values():
+            cls._hours_of_a_day(by_hour)
+        return by_symbol
+
+    @field_validator("spread_pips_by_symbol", "swap_pct_long", "swap_pct_short")
+    @classmethod
+    def _by_symbol(cls, by_symbol: Mapping[str, ValueT]) -> Mapping[str, ValueT]:
         wrong = [symbol for symbol in by_symbol if len(symbol) != 6 or not symbol.isalpha() or not symbol.isupper()]
         if wrong:
             raise ValueError(f"found the symbol {wrong[0]!r}; allowed: six capital letters, as in EURUSD")

@@ -18,6 +18,7 @@ from fxcast.domain.portfolio import Account, BrokerPosition, EquityPoint, Positi
 from fxcast.domain.signal import FusedSignal, Verdict
 from fxcast.errors import ForecastUnavailable
 from fxcast.signals.regime import RegimeModel
+from fxcast.trading.state import EngineState
 
 
 class Clock(Protocol):
@@ -291,12 +292,12 @@ class Ledger(Protocol):
     taken the account over.
     """
 
-    def load_state(self) -> str | None:
-        """Return the state saved last (JSON), None for an engine that never ran."""
+    def load_state(self) -> EngineState | None:
+        """Return the state saved last, None for an engine that never ran."""
         ...
 
-    def commit(self, state: str, batch: LedgerBatch) -> None:
-        """Save the state (JSON) and what changed, all or nothing; the same batch again changes nothing."""
+    def commit(self, state: EngineState, batch: LedgerBatch) -> None:
+        """Save the state and what changed, all or nothing; the same batch again changes nothing."""
         ...
 
     def unresolved_orders(self) -> tuple[OrderRecord, ...]:

@@ -50,7 +50,7 @@ from fxcast.trading.ports import (
     RiskEvent,
 )
 from fxcast.trading.replay import decided_something, decision_record
-from fxcast.trading.state import EngineState, KillSwitch, state_from_json
+from fxcast.trading.state import EngineState, KillSwitch
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,7 @@ class Runner:
         regime_models: By symbol, fitted on candles before the run; a restarted engine keeps those it has.
         regimes: Fits them anew on schedule; None: never.
         alerts: Is told at once of what a person should know.
+        records_decisions: Whether what each decision was made from is kept, so that it can be made again.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Runner:
         regime_models: Mapping[str, RegimeModel] | None = None,
         regimes: RegimeFitter | None = None,
         alerts: Alerts | None = None,
+        records_decisions: bool = True,
     ) -> None:
         self._config = config
         self._feed = feed
@@ -100,6 +102,7 @@ class Runner:
         self._observers = tuple(observers)
         self._regimes = regimes
         self._alerts = alerts
+        self._records_decisions = records_decisions
         models = dict(regime_models or {})
         self._state = EngineState(regimes={symbol: RegimeState(model=model) for symbol, model in models.items()})
         self._windows: dict[str, CandleSeries] = {}
@@ -121,7 +124,7 @@ class Runner:
         """
         saved = self._ledger.load_state()
         if saved is not None:
-            self._state = state_from_json(saved)
+            self._state = saved
         else:  # what happened in the account before is none of this engine's; what is open in it is compared below
             self._state = replace(self._state, transaction_sequence=self._broker.newest_sequence())
         self._ledger.keep_settings(self._config.hash, self._config.content)
@@ -189,7 +192,7 @@ class Runner:
 
     def note(self, event: RiskEvent) -> None:
         """Keep something that the engine itself could not step through: an outage that is over, or its own end."""
-        self._ledger.commit(self._state.to_json(), LedgerBatch(risk_events=(event,)))
+        self._ledger.commit(self._state, LedgerBatch(risk_events=(event,)))
 
     def _is_handled(self, closed: ClosedCandle) -> bool:
         cursor = self._state.cursors.get(closed.window.symbol)
@@ -231,7 +234,7 @@ class Runner:
             before = draft.state
             state, commands = step(before, event, self._config)
             draft = _Draft(state=state, commands=(*draft.commands, *commands))
-            if decided_something(commands):
+            if self._records_decisions and decided_something(commands):
                 decisions.append(decision_record(before, event, commands, self._config))
         return draft
 
@@ -254,7 +257,7 @@ class Runner:
         if not draft.commands and draft.state == self._state:
             return LedgerBatch()
         batch = batch_of(draft.commands, decisions)
-        self._ledger.commit(draft.state.to_json(), batch)
+        self._ledger.commit(draft.state, batch)
         self._state = draft.state
         if self._alerts is not None:
             tell(self._alerts, batch)

@@ -63,6 +63,7 @@ from fxcast.trading.ports import (
     PositionRecord,
     RiskEvent,
 )
+from fxcast.trading.state import EngineState, state_from_json
 
 RowT = TypeVar("RowT", bound=Base)
 ValueT = TypeVar("ValueT")
@@ -87,13 +88,14 @@ class SqlLedger:
         self._lease = lease
         self._inserts: dict[type[Base], _Insert] = {}
 
-    def load_state(self) -> str | None:
-        """Return the state saved last (JSON), None for an engine that never ran."""
+    def load_state(self) -> EngineState | None:
+        """Return the state saved last, None for an engine that never ran."""
         with answered(self._engine), Session(self._engine) as session:
-            return session.scalar(select(EngineStateRow.state).where(EngineStateRow.engine_id == self._engine_id))
+            saved = session.scalar(select(EngineStateRow.state).where(EngineStateRow.engine_id == self._engine_id))
+        return None if saved is None else state_from_json(saved)
 
-    def commit(self, state: str, batch: LedgerBatch) -> None:
-        """Save the state (JSON) and what changed, all or nothing; the same batch again changes nothing.
+    def commit(self, state: EngineState, batch: LedgerBatch) -> None:
+        """Save the state and what changed, all or nothing; the same batch again changes nothing.
 
         What is recorded stays: an order and a change of protection keep their later status, a forecast its outcome, a closed
         position stays closed. Of several symbols' candles that close together, the last one's equity counts.
@@ -103,9 +105,10 @@ class SqlLedger:
             LeaseLost: If another engine has taken the account over.
             DatabaseUnavailable: If the database does not answer.
         """
-        decisions = [decision_values(record) for record in batch.decisions]  # compressed before the database is locked
+        saved = state.to_json()  # made, and decisions compressed, before the database is locked
+        decisions = [decision_values(record) for record in batch.decisions]
         with self._writing() as connection:
-            self._save_state(connection, state)
+            self._save_state(connection, saved)
             insert_predictions(connection, batch.predictions)
             self._insert_new(connection, SignalRow, [signal_values(decided) for decided in batch.signals])
             self._insert_new(connection, OrderRow, [order_values(intent, place) for place, intent in enumerate(batch.intents)])

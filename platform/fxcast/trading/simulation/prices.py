@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import lru_cache
 
 from fxcast.domain.calendar import NEW_YORK
 from fxcast.domain.candle import Candle
@@ -16,6 +17,7 @@ from fxcast.trading.config import CandleSide, PaperMarketConfig
 _HOUR = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
 _WHOLE_DAY = 25  # hours, the one that a clock is set back over included
+_HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +46,8 @@ class CandleQuotes:
 
 def candle_quotes(config: PaperMarketConfig, symbol: str, candle: Candle, closed_at: datetime) -> CandleQuotes:
     """Return a candle's prices as bid and ask, on the tick."""
-    instrument = default_instrument(symbol)
-    inside = _widest_spread(config, instrument, candle.open_time, closed_at)
+    instrument = _usual_instrument(symbol)
+    inside = widest_spread(config, symbol, candle.open_time, closed_at)
 
     def quote(price: float, spread: Decimal, at: datetime) -> Quote:
         return _quote(config, instrument, instrument.round_price(price), spread, at)
@@ -54,10 +56,10 @@ def candle_quotes(config: PaperMarketConfig, symbol: str, candle: Candle, closed
         symbol=symbol,
         opened_at=candle.open_time,
         closed_at=closed_at,
-        open=quote(candle.open, _spread_at(config, instrument, candle.open_time), candle.open_time),
+        open=quote(candle.open, _spread_at(config, symbol, candle.open_time), candle.open_time),
         low=quote(candle.low, inside, closed_at),
         high=quote(candle.high, inside, closed_at),
-        close=quote(candle.close, _spread_at(config, instrument, closed_at), closed_at),
+        close=quote(candle.close, _spread_at(config, symbol, closed_at), closed_at),
     )
 
 
@@ -78,7 +80,7 @@ def late_quote(config: PaperMarketConfig, symbol: str, candle: Candle, closed_at
     extreme = instrument.round_price(candle.high if side is Side.BUY else candle.low)
     moved = opening + (extreme - opening) * share
     price = moved.quantize(instrument.tick, rounding=ROUND_CEILING if side is Side.BUY else ROUND_FLOOR)
-    spread = max(_widest_spread(config, instrument, candle.open_time, at), _spread_at(config, instrument, at))
+    spread = max(widest_spread(config, symbol, candle.open_time, at), _spread_at(config, symbol, at))
     return _quote(config, instrument, price, spread, at)
 
 
@@ -99,21 +101,39 @@ def paper_instrument(config: PaperMarketConfig, symbol: str) -> Instrument:
     return replace(usual, margin_rate=1 / config.leverage, min_stop_distance=usual.round_price(config.min_stop_pips * usual.pip))
 
 
-def _spread_at(config: PaperMarketConfig, instrument: Instrument, at: datetime) -> Decimal:
-    by_hour = config.spread_pips_by_hour
-    pips = by_hour.get(at.astimezone(NEW_YORK).hour, config.spread_pips) if by_hour else config.spread_pips
+def widest_spread(config: PaperMarketConfig, symbol: str, start: datetime, end: datetime) -> Decimal:
+    """Return the widest spread from a moment until just before another, in quote currency."""
+    widest = _spread_at(config, symbol, start)
+    if config.spread_pips_by_hour or symbol in config.spread_pips_by_symbol:
+        moment, hours = start.replace(minute=0, second=0, microsecond=0) + _HOUR, 1
+        while moment < end and hours < _WHOLE_DAY:
+            widest = max(widest, _spread_at(config, symbol, moment))
+            moment, hours = moment + _HOUR, hours + 1
+    return widest
+
+
+def _spread_at(config: PaperMarketConfig, symbol: str, at: datetime) -> Decimal:
+    pips, of_symbol = config.spread_pips, config.spread_pips_by_symbol.get(symbol)
+    if of_symbol or config.spread_pips_by_hour:
+        hour = _new_york_hour(int(at.timestamp()) // _HOUR_S)
+        pips = config.spread_pips_by_hour.get(hour, pips)
+        pips = of_symbol.get(hour, pips) if of_symbol else pips
+    return _on_the_tick(pips, symbol)
+
+
+# Every candle asks for these, and the answers are few.
+@lru_cache(maxsize=4096)
+def _new_york_hour(hours_since_1970: int) -> int:
+    return datetime.fromtimestamp(hours_since_1970 * _HOUR_S, tz=UTC).astimezone(NEW_YORK).hour
+
+
+@lru_cache(maxsize=4096)
+def _on_the_tick(pips: Decimal, symbol: str) -> Decimal:
+    instrument = default_instrument(symbol)
     return instrument.round_price(pips * instrument.pip)
 
 
-def _widest_spread(config: PaperMarketConfig, instrument: Instrument, start: datetime, end: datetime) -> Decimal:
-    """Return the widest spread from a moment until just before another."""
-    moments = [start]
-    if config.spread_pips_by_hour:
-        following = start.replace(minute=0, second=0, microsecond=0) + _HOUR
-        while following < end and len(moments) < _WHOLE_DAY:
-            moments.append(following)
-            following += _HOUR
-    return max(_spread_at(config, instrument, moment) for moment in moments)
+_usual_instrument = lru_cache(maxsize=256)(default_instrument)
 
 
 def _quote(config: PaperMarketConfig, instrument: Instrument, known: Decimal, spread: Decimal, at: datetime) -> Quote:

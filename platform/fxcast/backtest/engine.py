@@ -1,0 +1,155 @@
+"""The engine that trades, over past candles: the same runner, with a simulated clock, feed and broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from fxcast.adapters.clock import ReplayClock
+from fxcast.adapters.feeds.replay import ReplayFeed
+from fxcast.backtest.broker import SimulatedBroker
+from fxcast.backtest.inner import InnerCandles
+from fxcast.backtest.ledger import BacktestLedger
+from fxcast.backtest.regimes import FitTable, PreparedRegimes
+from fxcast.backtest.result import BacktestResult, EquityCurve
+from fxcast.domain.candle import CandleSeries, to_datetime64
+from fxcast.trading.config import PaperMarketConfig, TradingConfig
+from fxcast.trading.engine import EngineConfig
+from fxcast.trading.ports import ForecastService
+from fxcast.trading.runner import Runner
+from fxcast.trading.source_list import wanted_timeframes
+
+_SHOWN_EVERY = 1_000  # candles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestSetup:
+    """What is traded, when and how.
+
+    Attributes:
+        name: Of the variant, as it is called in reports.
+        symbols: What is traded; other series are followed for their prices alone.
+        start: The first candle closes at or after it.
+        stop: Candles that close at or after it are not seen.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    start: datetime
+    stop: datetime
+    trading: TradingConfig = field(default_factory=lambda: TradingConfig.model_validate({}))
+    market: PaperMarketConfig = field(default_factory=lambda: PaperMarketConfig.model_validate({}))
+
+
+class BacktestEngine:
+    """Runs the engine over past candles; the same input gives the same result.
+
+    Args:
+        series: By symbol, all of one timeframe, with candles before the start that windows and regimes are made of.
+        forecasts: Prepared ones; None where every forecaster is off.
+        inner: By symbol, shorter candles that tell in which order prices came inside a candle.
+        fits: Regimes fitted beforehand; those that are missing are fitted on the way.
+    """
+
+    def __init__(
+        self,
+        setup: BacktestSetup,
+        series: Mapping[str, CandleSeries],
+        *,
+        forecasts: ForecastService | None = None,
+        inner: Mapping[str, InnerCandles] | None = None,
+        fits: FitTable | None = None,
+    ) -> None:
+        self._setup = setup
+        self._series = dict(series)
+        self._forecasts = forecasts
+        self._broker = SimulatedBroker(setup.market, inner=inner)
+        self._ledger = BacktestLedger()
+        self._clock = ReplayClock(setup.start)
+        config = EngineConfig(
+            trading=setup.trading, instruments=self._broker.instruments(list(self._series)), symbols=setup.symbols
+        )
+        feed = ReplayFeed(
+            list(self._series.values()),
+            start=setup.start,
+            stop=setup.stop,
+            clock=self._clock,
+            timeframes=wanted_timeframes(config.sources),
+        )
+        regimes = PreparedRegimes(self._series, fits or {})
+        models = {symbol: regimes.first(symbol, setup.start) for symbol in self._series}
+        self._runner = Runner(
+            config,
+            feed=feed,
+            broker=self._broker,
+            ledger=self._ledger,
+            clock=self._clock,
+            forecasts=forecasts,
+            observers=[self._broker],
+            regime_models={symbol: model for symbol, model in models.items() if model is not None},
+            regimes=regimes,
+            records_decisions=False,
+        )
+
+    def run(self, show: Callable[[int, int], None] | None = None) -> BacktestResult:
+        """Trade the period.
+
+        Args:
+            show: Called now and then with the number of candles done and of all.
+
+        Raises:
+            BadSetup: If a currency can't be converted to the account's.
+        """
+        total, done = self._total(), 0
+        times: list[np.datetime64] = []
+        balances: list[float] = []
+        open_profits: list[float] = []
+        exposures: list[float] = []
+        self._runner.start()
+        for closed in self._runner.closed_candles():
+            batch = self._runner.handle(closed)
+            assert batch.equity is not None, "every candle has an equity"
+            times.append(to_datetime64(batch.equity.at))
+            balances.append(float(batch.equity.balance))
+            open_profits.append(float(batch.equity.open_profit))
+            exposures.append(float(self._broker.exposure()) if self._broker.book.positions else 0.0)
+            done += len(closed)
+            if show is not None and done % _SHOWN_EVERY < len(closed):
+                show(done, total)
+        if show is not None:
+            show(done, total)
+        curve = EquityCurve(
+            times=np.array(times, dtype="datetime64[s]"),
+            balance=np.array(balances),
+            open_profit=np.array(open_profits),
+            exposure=np.array(exposures),
+        )
+        return self._result(curve, done)
+
+    def _total(self) -> int:
+        first, last = to_datetime64(self._setup.start), to_datetime64(self._setup.stop)
+        return sum(int(np.diff(np.searchsorted(each.close_times, [first, last]))[0]) for each in self._series.values())
+
+    def _result(self, curve: EquityCurve, candles: int) -> BacktestResult:
+        setup, state = self._setup, self._runner.state
+        return BacktestResult(
+            name=setup.name,
+            symbols=setup.symbols,
+            timeframe=next(iter(self._series.values())).timeframe.name,
+            start=setup.start,
+            stop=setup.stop,
+            currency=setup.market.account_currency,
+            starting_balance=setup.market.starting_balance,
+            candles=candles,
+            equity=curve,
+            transactions=tuple(self._ledger.transactions),
+            fill_costs=self._broker.fill_costs,
+            orders=self._ledger.orders(),
+            signals=tuple(self._ledger.signals),
+            positions=self._ledger.positions(),
+            risk_events=tuple(self._ledger.risk_events),
+            forecasts_missed=state.forecasts_missed,
+        )
