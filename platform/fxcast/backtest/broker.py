@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from fxcast.backtest.inner import InnerCandles
+from fxcast.backtest.inner import InnerCandles, observe_inside
 from fxcast.backtest.result import FillCost
 from fxcast.domain.candle import Candle
 from fxcast.domain.instrument import Instrument
@@ -75,14 +75,12 @@ class SimulatedBroker:
 
     def observe(self, symbol: str, candle: Candle, closed_at: datetime) -> None:
         """Fill what a closed candle fills, and book the interest due; one that was taken before changes nothing."""
-        inner = self._inner.get(symbol)
-        for each, at in (inner.of(candle, closed_at) if inner is not None else ()) or ((candle, closed_at),):
-            book, transactions = fill_simulation.observe(self.book, symbol, each, at)
+        for part, book, transactions in observe_inside(self.book, symbol, candle, closed_at, self._inner.get(symbol)):
             self._keep(book)
             self.transactions += transactions
             for transaction in transactions:
                 if isinstance(transaction, Fill):
-                    spread, slippage = execution_cost(book, transaction)
+                    spread, slippage = execution_cost(book, transaction, opened_at=part.open_time)
                     self.fill_costs[transaction.sequence] = FillCost(spread=spread, slippage=slippage)
 
     def order(self, client_order_id: str) -> BrokerOrder | None:

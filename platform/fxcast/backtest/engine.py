@@ -11,10 +11,13 @@ import numpy as np
 from fxcast.adapters.clock import ReplayClock
 from fxcast.adapters.feeds.replay import ReplayFeed
 from fxcast.backtest.broker import SimulatedBroker
+from fxcast.backtest.curve import CurveRecorder
+from fxcast.backtest.feed import OneSeriesFeed
 from fxcast.backtest.inner import InnerCandles
 from fxcast.backtest.ledger import BacktestLedger
 from fxcast.backtest.regimes import FitTable, PreparedRegimes
 from fxcast.backtest.result import BacktestResult, EquityCurve
+from fxcast.backtest.stretches import QuietStretches
 from fxcast.domain.candle import CandleSeries, to_datetime64
 from fxcast.trading.config import PaperMarketConfig, TradingConfig
 from fxcast.trading.engine import EngineConfig
@@ -31,13 +34,15 @@ class BacktestSetup:
 
     Attributes:
         name: Of the variant, as it is called in reports.
-        symbols: What is traded; other series are followed for their prices alone.
+        symbols: What is traded.
+        followed: The series that are seen at all, those traded among them; empty for all.
         start: The first candle closes at or after it.
         stop: Candles that close at or after it are not seen.
     """
 
     name: str
     symbols: tuple[str, ...]
+    followed: tuple[str, ...] = ()
     start: datetime
     stop: datetime
     trading: TradingConfig = field(default_factory=lambda: TradingConfig.model_validate({}))
@@ -52,6 +57,8 @@ class BacktestEngine:
         forecasts: Prepared ones; None where every forecaster is off.
         inner: By symbol, shorter candles that tell in which order prices came inside a candle.
         fits: Regimes fitted beforehand; those that are missing are fitted on the way.
+        passes_over: Whether runs of candles that would change nothing but the books are taken at once, where a single series is
+            followed; the result is the same without, and comes later.
     """
 
     def __init__(
@@ -62,9 +69,10 @@ class BacktestEngine:
         forecasts: ForecastService | None = None,
         inner: Mapping[str, InnerCandles] | None = None,
         fits: FitTable | None = None,
+        passes_over: bool = True,
     ) -> None:
         self._setup = setup
-        self._series = dict(series)
+        self._series = {symbol: series[symbol] for symbol in setup.followed or series}
         self._forecasts = forecasts
         self._broker = SimulatedBroker(setup.market, inner=inner)
         self._ledger = BacktestLedger()
@@ -72,13 +80,16 @@ class BacktestEngine:
         config = EngineConfig(
             trading=setup.trading, instruments=self._broker.instruments(list(self._series)), symbols=setup.symbols
         )
-        feed = ReplayFeed(
-            list(self._series.values()),
-            start=setup.start,
-            stop=setup.stop,
-            clock=self._clock,
-            timeframes=wanted_timeframes(config.sources),
-        )
+        wanted = wanted_timeframes(config.sources)
+        self._stretches: QuietStretches | None = None
+        if len(self._series) == 1 and not wanted:
+            (only,) = self._series.values()
+            feed = OneSeriesFeed(only, start=setup.start, stop=setup.stop, clock=self._clock)
+            if passes_over:
+                self._stretches = QuietStretches(only, config=config, feed=feed, broker=self._broker)
+        else:
+            all_series = list(self._series.values())
+            feed = ReplayFeed(all_series, start=setup.start, stop=setup.stop, clock=self._clock, timeframes=wanted)
         regimes = PreparedRegimes(self._series, fits or {})
         models = {symbol: regimes.first(symbol, setup.start) for symbol in self._series}
         self._runner = Runner(
@@ -103,31 +114,23 @@ class BacktestEngine:
         Raises:
             BadSetup: If a currency can't be converted to the account's.
         """
-        total, done = self._total(), 0
-        times: list[np.datetime64] = []
-        balances: list[float] = []
-        open_profits: list[float] = []
-        exposures: list[float] = []
+        total, done, told = self._total(), 0, 0
+        curve = CurveRecorder()
         self._runner.start()
         for closed in self._runner.closed_candles():
-            batch = self._runner.handle(closed)
-            assert batch.equity is not None, "every candle has an equity"
-            times.append(to_datetime64(batch.equity.at))
-            balances.append(float(batch.equity.balance))
-            open_profits.append(float(batch.equity.open_profit))
-            exposures.append(float(self._broker.exposure()) if self._broker.book.positions else 0.0)
+            point = self._runner.handle(closed).equity
+            assert point is not None, "every candle has an equity"
+            exposure = float(self._broker.exposure()) if self._broker.book.positions else 0.0
+            curve.add_one(int(point.at.timestamp()), float(point.balance), float(point.open_profit), exposure)
             done += len(closed)
-            if show is not None and done % _SHOWN_EVERY < len(closed):
+            if self._stretches is not None:
+                done += self._stretches.pass_over(self._runner, curve)
+            if show is not None and done - told >= _SHOWN_EVERY:
+                told = done
                 show(done, total)
         if show is not None:
             show(done, total)
-        curve = EquityCurve(
-            times=np.array(times, dtype="datetime64[s]"),
-            balance=np.array(balances),
-            open_profit=np.array(open_profits),
-            exposure=np.array(exposures),
-        )
-        return self._result(curve, done)
+        return self._result(curve.curve(), done)
 
     def _total(self) -> int:
         first, last = to_datetime64(self._setup.start), to_datetime64(self._setup.stop)

@@ -184,6 +184,17 @@ class Runner:
             self._ask_for_regimes()
         return batch
 
+    @property
+    def waits_for_regimes(self) -> bool:
+        """Whether regimes that were asked for have not been taken in."""
+        return bool(self._fitting)
+
+    def pass_over(self, state: EngineState, window: CandleSeries) -> None:
+        """Take the state after candles that changed nothing but the books (`trading.quiet`), the last of them the window's."""
+        self._ledger.commit(state, LedgerBatch())
+        self._state = state
+        self._windows[window.symbol] = window
+
     def set_kill_switch(self, kill_switch: KillSwitch, *, by: str = "", reason: str = "") -> None:
         """Set the kill switch, durably; it counts at once."""
         event = KillSwitchSet(kill_switch=kill_switch, by=by, reason=reason, at=self._clock.now())

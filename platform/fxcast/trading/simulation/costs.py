@@ -1,4 +1,4 @@
-"""What things are worth in the account's currency: profit, commission, margin and the interest at 17:00 New York.
+"""What things are worth in the account's currency: profit, commission, margin, the interest at 17:00 New York, and what fills cost.
 
 What is in another currency is converted at the mids of the last prices seen, over as few pairs as it takes; a pair's own price is
 the one that is traded at. The result is rounded to a hundredth of a cent, half to even; a profit in the account's own
@@ -14,13 +14,15 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from fxcast.domain.calendar import NEW_YORK
 from fxcast.domain.money import Rates, rates_from_prices
-from fxcast.domain.order import Financing, Side, Transaction
+from fxcast.domain.order import Fill, FillReason, Financing, Side, Transaction
 from fxcast.domain.portfolio import Account, Position
 from fxcast.trading.simulation.book import Book
+from fxcast.trading.simulation.prices import slippage, widest_spread
 
 _MONEY_STEP = Decimal("0.0001")
 _ROLL = time(17)  # New York
 _DAY = timedelta(days=1)
+_MICROSECOND = timedelta(microseconds=1)
 # Spot settles two working days later, so that Wednesday's roll moves the settlement over the weekend.
 _DAYS_OF_INTEREST = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1}
 
@@ -94,6 +96,35 @@ def book_interest(book: Book, symbol: str, *, after: datetime, until: datetime, 
         transactions.append(financing)
         book = replace(book, sequence=financing.sequence, balance=book.balance + financing.amount)
     return book
+
+
+def execution_cost(book: Book, fill: Fill, *, opened_at: datetime | None = None) -> tuple[Decimal, Decimal]:
+    """Return what a fill cost against the mid of its moment, in account currency: half the spread, and the slippage.
+
+    Both are in the fill's price, and so in the profit, already; the commission is in neither. Nor is what is not bid, ask or slip:
+    how far a late order's price was moved against the trader, what a gap took beyond a stop, or kept of a price beyond a target.
+
+    A fill does not say which spread was in its price. At an open, and of a late order, it is that of the fill's moment. At the
+    extremes of a candle it is the widest of the candle's hours: known from `opened_at`, or, without it, taken to be that of the
+    hour before the close, which is the same for every candle within an hour and too low only if an earlier hour of a longer one
+    was wider (a late order's likewise). When the margin is gone, it is the last known one for a position closed at its last price.
+
+    Args:
+        book: As it was right after the candle that brought the fill: its last prices convert what is in other currencies, and tell
+            a fill at a candle's close from one at the next one's open.
+        fill: Of the paper market.
+        opened_at: When that candle opened.
+    """
+    mark, config = book.marks[fill.symbol], book.config
+    slip = Decimal(0) if fill.reason is FillReason.TARGET else slippage(config, fill.symbol)
+    if fill.reason is FillReason.MARGIN_CLOSEOUT and fill.price - fill.side.sign * slip == mark.opening(fill.side):
+        spread = mark.spread
+    elif fill.filled_at == mark.at:
+        spread = widest_spread(config, fill.symbol, opened_at or mark.at - _MICROSECOND, mark.at)
+    else:
+        spread = widest_spread(config, fill.symbol, opened_at or fill.filled_at, fill.filled_at + _MICROSECOND)
+    halves = _convert(book, fill.units * spread / 2, fill.symbol[3:], fill.symbol, fill.price)
+    return halves, _convert(book, fill.units * slip, fill.symbol[3:], fill.symbol, fill.price)
 
 
 def rounded(amount: Decimal) -> Decimal:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from functools import lru_cache
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import cached_property, lru_cache
 
 from fxcast.domain.calendar import NEW_YORK
 from fxcast.domain.candle import Candle
@@ -14,26 +14,42 @@ from fxcast.domain.money import Quote
 from fxcast.domain.order import Side
 from fxcast.trading.config import CandleSide, PaperMarketConfig
 
-_HOUR = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
 _WHOLE_DAY = 25  # hours, the one that a clock is set back over included
 _HOUR_S = 3600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what was worked out once is kept
 class CandleQuotes:
-    """A closed candle as bid and ask.
+    """A closed candle as bid and ask, on the tick; each is worked out when it is asked for: most are only asked for their close.
 
     Open and close have the spread of their moment; low and high, whose moment nobody knows, the widest of the candle's hours.
     """
 
+    config: PaperMarketConfig
     symbol: str
-    opened_at: datetime
+    candle: Candle
     closed_at: datetime
-    open: Quote
-    low: Quote
-    high: Quote
-    close: Quote
+
+    @property
+    def opened_at(self) -> datetime:
+        return self.candle.open_time
+
+    @cached_property
+    def open(self) -> Quote:
+        return self._quote(self.candle.open, _spread_at(self.config, self.symbol, self.opened_at), self.opened_at)
+
+    @cached_property
+    def low(self) -> Quote:
+        return self._quote(self.candle.low, self._inside, self.closed_at)
+
+    @cached_property
+    def high(self) -> Quote:
+        return self._quote(self.candle.high, self._inside, self.closed_at)
+
+    @cached_property
+    def close(self) -> Quote:
+        return self._quote(self.candle.close, _spread_at(self.config, self.symbol, self.closed_at), self.closed_at)
 
     def worst(self, side: Side) -> Decimal:
         """Return the worst price at which a position of a side could have been closed."""
@@ -43,24 +59,18 @@ class CandleQuotes:
         """Return the best price at which a position of a side could have been closed."""
         return self.high.bid if side is Side.BUY else self.low.ask
 
+    @cached_property
+    def _inside(self) -> Decimal:
+        return widest_spread(self.config, self.symbol, self.opened_at, self.closed_at)
+
+    def _quote(self, price: float, spread: Decimal, at: datetime) -> Quote:
+        instrument = _usual_instrument(self.symbol)
+        return _quote(self.config, instrument, instrument.round_price(price), spread, at)
+
 
 def candle_quotes(config: PaperMarketConfig, symbol: str, candle: Candle, closed_at: datetime) -> CandleQuotes:
-    """Return a candle's prices as bid and ask, on the tick."""
-    instrument = _usual_instrument(symbol)
-    inside = widest_spread(config, symbol, candle.open_time, closed_at)
-
-    def quote(price: float, spread: Decimal, at: datetime) -> Quote:
-        return _quote(config, instrument, instrument.round_price(price), spread, at)
-
-    return CandleQuotes(
-        symbol=symbol,
-        opened_at=candle.open_time,
-        closed_at=closed_at,
-        open=quote(candle.open, _spread_at(config, symbol, candle.open_time), candle.open_time),
-        low=quote(candle.low, inside, closed_at),
-        high=quote(candle.high, inside, closed_at),
-        close=quote(candle.close, _spread_at(config, symbol, closed_at), closed_at),
-    )
+    """Return a candle's prices as bid and ask."""
+    return CandleQuotes(config=config, symbol=symbol, candle=candle, closed_at=closed_at)
 
 
 def active_at(config: PaperMarketConfig, created_at: datetime) -> datetime:
@@ -103,28 +113,34 @@ def paper_instrument(config: PaperMarketConfig, symbol: str) -> Instrument:
 
 def widest_spread(config: PaperMarketConfig, symbol: str, start: datetime, end: datetime) -> Decimal:
     """Return the widest spread from a moment until just before another, in quote currency."""
-    widest = _spread_at(config, symbol, start)
-    if config.spread_pips_by_hour or symbol in config.spread_pips_by_symbol:
-        moment, hours = start.replace(minute=0, second=0, microsecond=0) + _HOUR, 1
-        while moment < end and hours < _WHOLE_DAY:
-            widest = max(widest, _spread_at(config, symbol, moment))
-            moment, hours = moment + _HOUR, hours + 1
-    return widest
+    first, after = _utc_hour(start), _utc_hour(end - _MICROSECOND) + 1
+    if after - first <= 1 or not (config.spread_pips_by_hour or symbol in config.spread_pips_by_symbol):
+        return spread_in_hour(config, symbol, first)
+    return max(spread_in_hour(config, symbol, hour) for hour in range(first, min(after, first + _WHOLE_DAY)))
 
 
 def _spread_at(config: PaperMarketConfig, symbol: str, at: datetime) -> Decimal:
+    return spread_in_hour(config, symbol, _utc_hour(at))
+
+
+def spread_in_hour(config: PaperMarketConfig, symbol: str, utc_hour: int) -> Decimal:
+    """Return the spread of an hour, counted from 1970 in UTC."""
     pips, of_symbol = config.spread_pips, config.spread_pips_by_symbol.get(symbol)
     if of_symbol or config.spread_pips_by_hour:
-        hour = _new_york_hour(int(at.timestamp()) // _HOUR_S)
+        hour = _new_york_hour(utc_hour)
         pips = config.spread_pips_by_hour.get(hour, pips)
         pips = of_symbol.get(hour, pips) if of_symbol else pips
     return _on_the_tick(pips, symbol)
 
 
+def _utc_hour(at: datetime) -> int:
+    return int(at.timestamp() // _HOUR_S)
+
+
 # Every candle asks for these, and the answers are few.
 @lru_cache(maxsize=4096)
-def _new_york_hour(hours_since_1970: int) -> int:
-    return datetime.fromtimestamp(hours_since_1970 * _HOUR_S, tz=UTC).astimezone(NEW_YORK).hour
+def _new_york_hour(utc_hour: int) -> int:
+    return datetime.fromtimestamp(utc_hour * _HOUR_S, tz=UTC).astimezone(NEW_YORK).hour
 
 
 @lru_cache(maxsize=4096)
@@ -144,5 +160,5 @@ def _quote(config: PaperMarketConfig, instrument: Instrument, known: Decimal, sp
         case CandleSide.ASK:
             return Quote(bid=known - spread, ask=known, at=at)
         case CandleSide.MID:
-            bid = instrument.round_price(known - spread / 2)
+            bid = (known - spread / 2).quantize(instrument.tick, rounding=ROUND_HALF_EVEN)
             return Quote(bid=bid, ask=bid + spread, at=at)
