@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
+from fxcast.adapters.storage.backtests import BacktestRecords
 from fxcast.adapters.storage.database import (
     ROOT,
     alembic_config,
@@ -34,6 +35,7 @@ from fxcast.domain.signal import SignalKind
 from fxcast.errors import BadSetup
 from fxcast.trading.ports import DecisionRecord, LedgerBatch, RiskEvent, RiskEventKind
 from fxcast.trading.state import EngineState
+from tests.backtest_record_factories import backtest_record, fold_record, trade_record, walk_forward_record
 from tests.databases import DATABASES, new_database
 
 
@@ -192,6 +194,48 @@ def add_what_0004_can_hold(ledger: SqlLedger) -> None:
     )
     ledger.commit(EngineState(), batch)
     ledger.keep_settings("c0ffee", "{}")
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_what_was_recorded_before_0005_survives_the_upgrade_and_the_way_back_which_takes_the_backtests_away(
+    kind: str, tmp_path: Path
+) -> None:
+    url = new_database(kind, tmp_path)
+    if kind == "sqlite":
+        make_engine(url).connect().close()
+    command.upgrade(alembic_config(url), "0004")
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO engine_settings VALUES ('c0ffee', '{}')"))
+        connection.execute(text("INSERT INTO engine_states VALUES ('demo', '{}', '2024-03-04 12:00:00.000000')"))
+        connection.execute(text("INSERT INTO equity VALUES ('demo', '2024-03-04 12:00:00.000000', '10000.10', '-3.20')"))
+
+    migrate(url)
+
+    check_equity_and_settings(engine)
+    backtests = BacktestRecords(engine)
+    backtest, walk_forward = replace(backtest_record(), settings_hash="c0ffee", settings="{}"), walk_forward_record()
+    backtests.save(backtest, [trade_record()])
+    backtests.begin(walk_forward, [fold_record()])
+    assert backtests.backtests() == (backtest,)
+
+    command.downgrade(alembic_config(url), "0004")
+
+    assert revision_of(url) == "0004"
+    check_equity_and_settings(engine)
+    assert not {"backtests", "backtest_trades", "walk_forwards", "walk_forward_folds"} & set(inspect(engine).get_table_names())
+
+    migrate(url)
+
+    check_equity_and_settings(engine)
+    assert backtests.backtests() == backtests.trades_of(backtest.id) == backtests.folds(walk_forward.id) == ()
+    engine.dispose()
+
+
+def check_equity_and_settings(engine: Engine) -> None:
+    ledger = SqlLedger(engine, "demo")
+    (point,) = ledger.equity_curve()
+    assert (str(point.balance), str(point.open_profit), ledger.settings("c0ffee")) == ("10000.10", "-3.20", "{}")
 
 
 def test_migrating_again_changes_nothing(database: Engine, url: str) -> None:

@@ -178,6 +178,8 @@ class Findings:
         groups: By month, symbol, source, regime and hour.
         facts: What was run on what, by name: models and their hashes, data hash, settings hash, costs, seeds.
         command: What to run to get the same.
+        folds: Of a walk-forward, a row a fold: column and cell, in words.
+        counts: Of a run whose single orders and signals are not kept: how many there were, by the names that the JSON has for them.
     """
 
     result: BacktestResult
@@ -191,3 +193,5 @@ class Findings:
     fans: tuple[Fans, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     command: str = ""
+    folds: tuple[Mapping[str, str], ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])

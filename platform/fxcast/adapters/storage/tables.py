@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy models: forecasts, models and access here, those of the trading engine in `engine_tables`.
+"""The tables, as SQLAlchemy models: forecasts, models and access here, others in `engine_tables` and `backtest_tables`.
 
 A change here or there needs a migration and a new `SCHEMA_REVISION`; a test compares the three.
 """
@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import JSON, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fxcast.adapters.storage import engine_tables
+from fxcast.adapters.storage import backtest_tables, engine_tables
 from fxcast.adapters.storage.base import Base, utc_now
 
-# Whoever knows these tables must know the engine's too: the metadata of all of them is what migrations are compared with.
+# Whoever knows these tables must know the others too: the metadata of all of them is what migrations are compared with.
 __all__ = [
     "SCHEMA_REVISION",
     "AccessTokenRow",
@@ -23,11 +23,12 @@ __all__ = [
     "ModelQualityRow",
     "ModelRow",
     "PredictionRow",
+    "backtest_tables",
     "engine_tables",
 ]
 
 # The Alembic revision that these models describe. A constant, so that opening a database needs no migrations folder.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 
 
 class PredictionRow(Base):
