@@ -50,6 +50,7 @@ def test_differences_whose_intervals_hold_zero_are_no_answer() -> None:
         "Sharpe ratio 0.50 against 0.40 without it (+0.10 [−0.30, +0.60], can't be told apart); "
         "max drawdown 5.0 % against 6.0 % without it (−1.0 points [−3.0, +2.0], can't be told apart); "
         "win rate 52.0 % against 51.0 % without it (+1.0 points [−2.0, +4.0], can't be told apart)."
+        " A drawdown shrinks with the positions by itself; 1.00 times as much was bought and sold."
     )
     assert forecaster.startswith(
         "Did LDM4TS beat SSSD? It can't be told apart from chance: Sharpe ratio 0.50 against 0.40 with SSSD"
@@ -57,16 +58,23 @@ def test_differences_whose_intervals_hold_zero_are_no_answer() -> None:
     assert "total return 2.0 % against 3.0 % with SSSD (−1.0 points [−5.0, +2.0], can't be told apart)" in forecaster
 
 
-def test_a_smaller_drawdown_is_a_help() -> None:
+def test_a_smaller_drawdown_alone_is_no_help_for_smaller_positions_bring_it_by_themselves() -> None:
     smaller = difference("max_drawdown", 0.04, 0.08, -0.06, -0.01)
-    sizing = told(beside("no-scaling", (CHANCE[0], smaller, CHANCE[2])))[0]
-    assert "Yes, in max drawdown:" in sizing
+    larger = replace(MEASURES, turnover=2.0 * MEASURES.turnover)
+    sizing = told(beside("no-scaling", (CHANCE[0], smaller, CHANCE[2]), larger))[0]
+    assert "It can't be told apart from chance:" in sizing
     assert "(−4.0 points [−6.0, −1.0])" in sizing
+    assert sizing.endswith("A drawdown shrinks with the positions by itself; 0.50 times as much was bought and sold.")
+
+
+def test_a_better_sharpe_ratio_is_a_help() -> None:
+    better = difference("sharpe", 0.9, 0.2, 0.1, 1.3)
+    assert "Yes, in Sharpe ratio:" in told(beside("no-scaling", (better, *CHANCE[1:])))[0]
 
 
 def test_what_helps_in_one_and_hurts_in_another_is_said_to_do_both() -> None:
-    smaller, worse = difference("max_drawdown", 0.04, 0.08, -0.06, -0.01), difference("sharpe", 0.1, 0.6, -0.9, -0.2)
-    assert "In part: better in max drawdown, worse in Sharpe ratio:" in told(beside("no-scaling", (worse, smaller)))[0]
+    more, worse = difference("win_rate", 0.55, 0.50, 0.01, 0.09), difference("sharpe", 0.1, 0.6, -0.9, -0.2)
+    assert "In part: better in win rate, worse in Sharpe ratio:" in told(beside("no-scaling", (worse, more)))[0]
 
 
 def test_what_hurts_is_said_to_hurt() -> None:

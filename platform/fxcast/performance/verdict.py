@@ -17,6 +17,7 @@ _NAMES: Mapping[str, str] = {
     "total_return": "total return",
 }
 _LOWER_IS_BETTER = {"max_drawdown"}
+_SIZE_FREE = ("sharpe", "win_rate")  # what trading smaller alone does not change
 _SIZING, _FORECASTER = ("sharpe", "max_drawdown", "win_rate"), ("sharpe", "total_return", "max_drawdown", "win_rate")
 
 
@@ -40,8 +41,17 @@ def _sizing(measures: Measures, benchmark: Benchmark | None) -> str:
     none = _no_trades(measures, benchmark, "without it")
     if none:
         return f"{question} {none}"
-    answer = _answer(benchmark.differences, _SIZING, better="Yes", worse="No, it hurt")
-    return f"{question} {answer}: {_told(benchmark.differences, _SIZING, 'without it')}."
+    answer = _answer(benchmark.differences, _SIZE_FREE, better="Yes", worse="No, it hurt")
+    told = _told(benchmark.differences, _SIZING, "without it")
+    return f"{question} {answer}: {told}.{_of_size(measures, benchmark)}"
+
+
+def _of_size(measures: Measures, benchmark: Benchmark) -> str:
+    """Say how much smaller the positions were: whatever makes them smaller makes falls less deep."""
+    if not benchmark.measures.turnover:
+        return ""
+    share = measures.turnover / benchmark.measures.turnover
+    return f" A drawdown shrinks with the positions by itself; {number(share)} times as much was bought and sold."
 
 
 def _forecaster(measures: Measures, benchmark: Benchmark | None) -> str:
