@@ -215,6 +215,58 @@ def test_no_later_candle_changes_a_regime_seen_before(seed: int, changed: int, f
     np.testing.assert_allclose([state.probabilities for state in before], path, rtol=1e-9, atol=1e-12)
 
 
+def regime_model_of(rng: np.random.Generator) -> RegimeModel:
+    """Return a model as a fit may end in: states that last or do not, narrow and wide ones, some all but impossible."""
+    transition = rng.dirichlet(np.full(3, rng.choice([0.05, 1.0])), 3) + rng.choice([0.0, 5.0]) * np.eye(3) + 1e-6
+    return RegimeModel(
+        start=rng.dirichlet(np.ones(3)),
+        transition=transition / transition.sum(axis=1, keepdims=True),
+        means=rng.normal(0, 1, (3, 2)),
+        variances=rng.exponential(1.0, (3, 2)) + 1e-3,
+        center=np.array([0.3, -7.5]) + rng.normal(0, 0.2, 2),
+        scale=rng.choice([0.01, 0.2, 1.0], 2),
+        labels=(Regime.TRENDING, Regime.RANGING, Regime.VOLATILE),
+    )
+
+
+def market_with_standstills(rng: np.random.Generator) -> CandleSeries:
+    """Return candles among which are weekends, shocks and hours without a trade."""
+    series = sound_walk(int(rng.integers(2**32)), bars=400)
+    moves = np.diff(np.log(series.closes), prepend=np.log(series.closes[0])) * rng.choice([1.0, 1.0, 0.0, 20.0], 400)
+    moves[rng.integers(400) :][:40] = 0.0
+    closes = 1.1 * np.exp(np.cumsum(moves))
+    times = series.open_times + np.cumsum(rng.random(400) < 0.02) * np.timedelta64(48, "h")
+    return replace(series, open_times=times, values=np.column_stack([*[closes] * 4, np.ones(400)]))
+
+
+def one_by_one(state: RegimeState, series: CandleSeries, first: int, stop: int) -> RegimeState:
+    for position in range(first, stop):
+        state = state.advanced(series.slice(max(0, position - 99), position + 1))
+    return state
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=SEEDS, fitted=st.booleans(), begun=st.integers(12, 200), gap=st.integers(-1, 3), parts=st.integers(1, 6))
+def test_however_many_candles_are_taken_in_at_once_the_regime_is_the_same_to_the_last_bit(
+    seed: int, fitted: bool, begun: int, gap: int, parts: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    series, model = market_with_standstills(rng), regime_model_of(rng)
+    state = RegimeState(model=model if fitted else None).advanced(series.slice(max(0, begun - 99), begun + 1))
+    first = begun + 1 + gap  # the last one again, the next one, or one after a gap
+    stop = int(rng.integers(first, 401))
+    alone = one_by_one(state, series, first, stop)
+    assert state.advanced_over(series, first, stop) == alone
+    in_parts = state
+    cuts = sorted(rng.integers(first, stop + 1, parts - 1).tolist())
+    for since, until in zip([first, *cuts], [*cuts, stop], strict=True):
+        in_parts = in_parts.advanced_over(series, since, until)
+    assert in_parts == alone
+    assert not alone.probabilities or sum(alone.probabilities) == pytest.approx(1.0)
+    refitted = alone.refitted(regime_model_of(rng), NOON)
+    assert refitted.advanced_over(series, max(12, first), 400) == one_by_one(refitted, series, max(12, first), 400)
+
+
 # Mondays to Sundays around the changes of New York's clock, and a week without.
 STARTS = tuple(datetime(*day, tzinfo=UTC) for day in ((2024, 3, 4), (2024, 10, 28), (2024, 11, 2), (2024, 6, 3), (2023, 12, 20)))
 LONGER = ("5m", "15m", "1h", "4h", "1d")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fxcast.domain.candle import FloatArray, to_datetime
-from fxcast.domain.forecast import HorizonForecast, prediction_from_dict, summarize
+from fxcast.domain.forecast import HorizonForecast, prediction_from_dict, summarize, summarize_many
 from fxcast.domain.forecaster import ForecastRequest, WindowBatch, check_request, predict
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadRequest
@@ -53,7 +53,60 @@ def test_a_single_sample_has_no_spread() -> None:
     assert (summary.mean, summary.std, summary.q05, summary.q95) == (1.1, 0.0, 1.1, 1.1)
 
 
-@pytest.mark.parametrize("change", [{"std": -0.1}, {"q05": 1.2}, {"q95": 1.0}, {"mean": float("nan")}, {"std": float("inf")}])
+def drawn(rows: int, samples: int, *, seed: int) -> FloatArray:
+    """Return prices, (rows, samples), of several kinds: all different, of ties, or very small."""
+    rng = np.random.default_rng([rows, samples, seed])
+    prices = rng.normal(1.1, 0.01, (rows, samples))
+    return (prices, np.round(prices, 2), prices * 1e-7)[seed % 3]
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 8, 9, 10, 18, 19, 20, 39, 49, 50, 51, 99, 127, 128, 129, 200, 999, 1000])
+def test_many_are_summarized_as_each_alone_to_the_last_bit(samples: int) -> None:
+    for seed, rows in enumerate((1, 2, 3, 7, 16, 33)):
+        prices = drawn(rows, samples, seed=seed)
+        alone = tuple(summarize(row) for row in prices)
+        assert summarize_many(prices) == alone
+        assert summarize_many(np.asfortranarray(prices)) == alone, "however they lie in memory"
+        assert summarize_many(np.stack([prices, prices + 1], axis=2)[:, :, 0]) == alone
+        assert tuple(summarize(np.repeat(row, 2)[::2]) for row in prices) == alone
+        assert summarize_many(prices, with_samples=False) == tuple(replace(each, samples=()) for each in alone)
+
+
+def test_quantiles_and_moments_are_those_of_numpy() -> None:
+    for samples in range(2, 1001, 7):
+        (prices,) = drawn(1, samples, seed=samples)
+        summary = summarize(prices)
+        q05, q50, q95 = np.quantile(prices, (0.05, 0.5, 0.95), method="weibull").tolist()
+        assert (summary.q05, summary.q50, summary.q95) == (q05, q50, q95)
+        ordered = np.sort(prices)
+        assert (summary.mean, summary.std) == (float(ordered.mean()), float(ordered.std(ddof=1)))
+        assert summary.samples == tuple(ordered.tolist())
+
+
+def test_summarizing_leaves_the_prices_as_they_were() -> None:
+    prices = np.array([[1.3, 1.1, 1.2]])
+    summarize_many(prices)
+    assert prices.tolist() == [[1.3, 1.1, 1.2]]
+    assert summarize_many(prices[:0]) == ()
+
+
+def test_a_row_that_is_no_forecast_is_refused() -> None:
+    prices = drawn(3, 50, seed=0)
+    prices[1, 7] = np.nan
+    with pytest.raises(ValueError, match="not a forecast"):
+        summarize_many(prices)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"std": -0.1},
+        {"q05": 1.2},
+        {"q95": 1.0},
+        {"q50": 1.13},
+        *({name: float(odd)} for name in ("mean", "std", "q05", "q50", "q95") for odd in ("nan", "inf", "-inf")),
+    ],
+)
 def test_numbers_that_are_no_forecast_are_refused(change: dict[str, float]) -> None:
     sound = HorizonForecast(mean=1.1, std=0.01, q05=1.08, q50=1.1, q95=1.12)
     with pytest.raises(ValueError, match="not a forecast"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -123,6 +126,45 @@ def test_what_lies_before_the_window_is_remembered_and_fades(model: RegimeModel)
     assert forgotten_by_starting_anew(100) < 1e-6
 
 
+def test_a_candle_counts_the_same_however_many_are_taken_in_at_once(model: RegimeModel) -> None:
+    """Longer than what is filtered at a time, so that it is put together from parts."""
+    series = make_series(bars=9_000, timeframe="1m", seed=8)
+    alone = followed(RegimeState(model=model), series, 99, 8_999)
+    for first, stop in ((99, 9_000), (99, 4_195), (99, 4_196), (99, 8_291), (99, 8_292)):
+        assert RegimeState(model=model).advanced_over(series, first, stop) == alone[stop - 1 - 99]
+    for first, stop in ((100, 101), (500, 4_596), (500, 4_597), (5_000, 9_000)):
+        assert alone[first - 1 - 99].advanced_over(series, first, stop) == alone[stop - 1 - 99]
+
+
+def test_the_path_is_the_same_to_the_last_bit_from_whichever_candles_it_is_made(model: RegimeModel) -> None:
+    series = three_regimes()
+    path, features = model.filtered_path(series), regime_features(series)
+    assert path.shape == (len(series) - 12, 3)
+    for length in (13, 14, 15, 20, 29, 77, 300):
+        for first in (0, 1, 5, 333):
+            part = series.slice(first, first + length)
+            np.testing.assert_array_equal(regime_features(part), features[first : first + length - 12])
+            if first == 0:
+                np.testing.assert_array_equal(model.filtered_path(part), path[: length - 12])
+            else:
+                before = path[first - 1].tolist()  # of candle first + 11
+                assert model.filtered_on(before, part.closes) == tuple(path[first + length - 13].tolist())
+
+
+def test_before_a_fit_candles_are_counted_alone() -> None:
+    series = three_regimes()
+    counted = RegimeState().advanced_over(series, 99, 150)
+    assert counted == followed(RegimeState(), series, 99, 149)[-1]
+    assert (counted.candles_since_fit, counted.as_of, counted.probabilities) == (51, to_datetime(series.close_times[149]), ())
+    assert counted.advanced_over(series, 149, 151) == counted.advanced_over(series, 150, 151), "one again changes nothing"
+
+
+def test_no_candles_change_nothing(model: RegimeModel) -> None:
+    state = RegimeState(model=model).advanced(three_regimes().slice(0, 100))
+    assert state.advanced_over(three_regimes(), 100, 100) is state
+    assert state.advanced_over(three_regimes(), 99, 100) is state, "it was taken in already"
+
+
 def test_after_a_gap_in_what_was_seen_the_filter_starts_anew(model: RegimeModel) -> None:
     series = three_regimes()
     # Windows of 14 candles, as the storm comes: two looks at the market, so that what was before still counts.
@@ -164,6 +206,23 @@ def test_candles_are_counted_from_the_fit_on_and_another_model_starts_anew(model
 def test_a_window_too_short_to_begin_on_is_refused(model: RegimeModel) -> None:
     with pytest.raises(BadCandles, match="more than 12"):
         RegimeState(model=model).advanced(three_regimes().slice(0, 12))
+
+
+def test_too_few_candles_to_begin_on_are_refused_in_bulk_too(model: RegimeModel) -> None:
+    with pytest.raises(BadCandles, match="more than 12"):
+        RegimeState(model=model).advanced_over(three_regimes(), 11, 20)
+    begun = RegimeState(model=model).advanced_over(three_regimes(), 12, 20)
+    assert begun == followed(RegimeState(model=model), three_regimes(), 12, 19)[-1]
+
+
+def test_a_model_that_was_copied_filters_alike(model: RegimeModel) -> None:
+    series = three_regimes()
+    for again in (pickle.loads(pickle.dumps(model)), replace(model), copy.deepcopy(model)):  # noqa: S301  # our own bytes
+        assert again == model
+        np.testing.assert_array_equal(again.filtered_path(series), model.filtered_path(series))
+    other = replace(model, means=model.means + 0.1)
+    assert other != model
+    assert not np.allclose(other.filtered_path(series), model.filtered_path(series))
 
 
 def test_a_state_survives_json_exactly_and_goes_on_alike(model: RegimeModel) -> None:

@@ -15,6 +15,7 @@ from fxcast.domain.timeframe import Timeframe
 
 CONTEXT_BARS = 100
 MAX_SAMPLES = 1000
+_SHARES = (0.05, 0.5, 0.95)  # of the quantiles that a forecast tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,8 @@ class HorizonForecast:
     samples: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        numbers = (self.mean, self.std, self.q05, self.q50, self.q95)
-        if not all(math.isfinite(number) for number in numbers) or self.std < 0 or not self.q05 <= self.q50 <= self.q95:
+        ascending = -math.inf < self.q05 <= self.q50 <= self.q95 < math.inf  # false for what is NaN, as the next one
+        if not (ascending and 0 <= self.std < math.inf and math.isfinite(self.mean)):
             raise ValueError(f"not a forecast: mean {self.mean}, std {self.std}, quantiles {self.q05}, {self.q50}, {self.q95}")
 
 
@@ -127,13 +128,44 @@ def summarize(samples: FloatArray) -> HorizonForecast:
     Weibull's rule (i / (n + 1)) makes [q05, q95] of n samples cover 90 % when the samples follow the truth; numpy's
     default rule covers 86.5 % at n = 50.
     """
-    ordered = np.sort(samples)
-    q05, q50, q95 = np.quantile(ordered, (0.05, 0.5, 0.95), method="weibull")
-    return HorizonForecast(
-        mean=float(ordered.mean()),
-        std=float(ordered.std(ddof=1)) if len(ordered) > 1 else 0.0,
-        q05=float(q05),
-        q50=float(q50),
-        q95=float(q95),
-        samples=tuple(float(value) for value in ordered),
+    return summarize_many(samples[None])[0]
+
+
+def summarize_many(prices: FloatArray, *, with_samples: bool = True) -> tuple[HorizonForecast, ...]:
+    """Summarize Monte-Carlo prices, (forecasts, samples), row by row.
+
+    To the last bit what `summarize` makes of each row, in a fraction of the time.
+
+    Args:
+        with_samples: Whether the summaries keep the ordered samples.
+    """
+    # In C's order, so that the sums of a row are taken alike however many rows there are, and wherever they come from.
+    ordered = np.array(prices, dtype=np.float64, order="C")
+    ordered.sort(axis=1)
+    rows, samples = ordered.shape
+    mean = ordered.mean(axis=1)
+    std = ordered.std(axis=1, ddof=1) if samples > 1 else np.zeros(rows)
+    numbers = (each.tolist() for each in (mean, std, *(_weibull_quantile(ordered, share) for share in _SHARES)))
+    kept: list[tuple[float, ...]] = [tuple(row) for row in ordered.tolist()] if with_samples else [()] * rows
+    return tuple(
+        HorizonForecast(mean=mean, std=std, q05=q05, q50=q50, q95=q95, samples=own)
+        for mean, std, q05, q50, q95, own in zip(*numbers, kept, strict=True)
     )
+
+
+def _weibull_quantile(ordered: FloatArray, share: float) -> FloatArray:
+    """Return the quantile of each row of ascending samples, (rows, samples): (rows,).
+
+    What numpy's `quantile` gives with `method="weibull"`, to the last bit, without the time that it takes for its checks.
+
+    Source: Hyndman and Fan 1996, doi:10.1080/00031305.1996.10473566, their sixth definition.
+    """
+    samples = ordered.shape[1]
+    place = samples * share + share - 1  # counted from 0, between two samples
+    if place < 0:
+        return ordered[:, 0]
+    if place >= samples - 1:
+        return ordered[:, -1]
+    below = int(place)
+    low, high, way = ordered[:, below], ordered[:, below + 1], place - below
+    return low + (high - low) * way if way < 0.5 else high - (high - low) * (1 - way)

@@ -32,6 +32,7 @@ from fxcast.performance.pictures import (
 from fxcast.performance.wording import count, money, number, percent
 
 _DECADES_FROM = 30.0  # the same, from where 1, 2, 5, 10 are ticks enough
+_PALE = 0.005  # a best or worst month below it is not drawn as a strong one
 _LOG_FROM = 3.0  # highest over lowest equity, from where equal steps up should be equal shares
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _GAINS_AND_LOSSES = LinearSegmentedColormap.from_list("gains and losses", [VERMILLION, "#FFFFFF", BLUE])
@@ -101,7 +102,7 @@ def months(path: Path, findings: Findings) -> Picture:
     counts[:, 12] = counts[:, :12].sum(axis=1)
     figure = new_figure(1.0 + 0.52 * len(shown))
     axes = style(figure.subplots(), grid=False)
-    limit = max(float(np.nanmax(np.abs(cells[:, :12]))), 1e-4)
+    limit = max(float(np.nanmax(np.abs(cells[:, :12]))), _PALE)
     axes.imshow(np.clip(cells / limit, -1.25, 1.25), cmap=_GAINS_AND_LOSSES, vmin=-1.25, vmax=1.25, aspect="auto")
     for row, position in zip(*np.nonzero(np.isfinite(cells)), strict=True):
         _cell(axes, int(row), int(position), float(cells[row, position]), int(counts[row, position]), limit)
@@ -161,7 +162,8 @@ def _equity_axis(axes: Axes, curves: list[FloatArray], currency: str) -> None:
 def _cell(axes: Axes, row: int, position: int, value: float, trades: int, limit: float) -> None:
     strong = abs(value) / limit > 0.8
     colour = "white" if strong else INK
-    bold = "bold" if position == 12 else "normal"
-    axes.text(position, row - 0.13, number(100.0 * value, 1, signed=True), ha="center", va="center", color=colour, weight=bold)
+    weight, digits = "bold" if position == 12 else "normal", 1 if limit > _PALE else 2
+    told = number(100.0 * value, digits, signed=True)
+    axes.text(position, row - 0.13, told, ha="center", va="center", color=colour, weight=weight)
     said = "no trades" if trades == 0 else count(trades, "trade")
     axes.text(position, row + 0.25, said, ha="center", va="center", color=colour if strong else GREY, fontsize=7)

@@ -76,7 +76,7 @@ def quality(path: Path, trades: Sequence[Trade]) -> Picture:
     grid[0, 0].set_ylabel("win rate", fontsize=9)
     grid[1, 0].set_ylabel("mean result, R", fontsize=9)
     grid[1, 0].yaxis.set_major_locator(MaxNLocator(5))
-    figure.supxlabel("mean of the third of trades, and how many", fontsize=9, color=INK)
+    figure.supxlabel("mean level of each third, and its number of trades", fontsize=9, color=INK)
     save(figure, path)
     return Picture(
         path=path,

@@ -90,10 +90,10 @@ def write_json(path: Path, findings: Findings) -> None:
 
 
 def write_trades(path: Path, trades: Sequence[Trade]) -> None:
-    """Write a row a trade: money, prices and units as decimals with ten places, times to the second in UTC
-    (which Parquet keeps as milliseconds).
+    """Write a row a trade: money, prices and units as decimals with ten places, times to the second in UTC.
 
-    `strength` is the signal's; the dimensions of its quality are called `quality_consistency` and so on.
+    Parquet knows no seconds, and keeps them as milliseconds. `strength` is the signal's; the dimensions of its quality are
+    called `quality_consistency` and so on.
     """
     _write(path, pa.table(_trade_columns(trades), schema=_TRADES))
 

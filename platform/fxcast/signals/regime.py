@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
-from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
+from fxcast.domain.candle import CandleSeries, FloatArray
+from fxcast.domain.forecast import CONTEXT_BARS
 from fxcast.domain.signal import Regime
 from fxcast.errors import BadCandles
 
@@ -19,6 +21,8 @@ MIN_FIT_CANDLES = 300
 _ARRAYS = ("start", "transition", "means", "variances", "center", "scale")
 # Half a hundredth of a pip per candle: keeps the logarithm finite where the price stood still.
 _LEAST_VOLATILITY = 5e-7
+_BLOCK = 4096  # candles filtered at a time: a year of minutes takes no more memory than three days
+_LEAST_LIKELIHOOD = 1e-300  # of a state beside the likeliest: none is ruled out
 # No step between regimes is impossible; the fit may say so after a quiet year.
 _LEAST_PROBABILITY = 1e-6
 # Where the fit starts, in standardised straightness and volatility: calm and crooked, straight, wild; each lasting 20 candles or
@@ -39,6 +43,9 @@ class RegimeView:
 class RegimeModel:
     """A fitted hidden Markov model of three states.
 
+    It filters with plain floats: for three states they are faster than arrays, and a candle counts the same, to the last bit,
+    however many are taken in at once.
+
     Attributes:
         start: (3,) probabilities of the first state.
         transition: (3, 3) from row to column.
@@ -56,6 +63,13 @@ class RegimeModel:
     center: FloatArray
     scale: FloatArray
     labels: tuple[Regime, ...]
+    _numbers: tuple[list[list[float]], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A state's logarithm of likelihood is its height less steepness · distance² in each feature.
+        heights = -0.5 * np.log(self.variances).sum(axis=1)  # (3,)
+        known = (self.start[None], self.transition, np.stack([self.center, self.scale]), self.means, 0.5 / self.variances)
+        object.__setattr__(self, "_numbers", tuple(each.tolist() for each in (*known, heights[None])))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RegimeModel) and self.to_dict() == other.to_dict()
@@ -70,29 +84,47 @@ class RegimeModel:
 
         Source: the forward recursion, Rabiner 1989, doi:10.1109/5.18626.
         """
-        likelihoods = self._likelihoods(regime_features(series))  # (n - 12, 3)
-        path = np.empty_like(likelihoods)
-        predicted = self.start
-        for position, likelihood in enumerate(likelihoods):
-            path[position] = _updated(predicted, likelihood)
-            predicted = path[position] @ self.transition
-        return path
+        return np.array(self._path(None, _feature_rows(series.closes)))
 
-    def filtered_step(self, before: FloatArray, window: CandleSeries) -> FloatArray:
-        """Return the probability of each state at a window's last candle, (3,), given those at the candle before it, (3,).
+    def filtered_on(self, before: Sequence[float], closes: FloatArray) -> tuple[float, ...]:
+        """Return the probability of each state at the last of some closing prices, given those at the twelfth of them.
 
-        One step of the recursion of `filtered_path`, from the last `FEATURE_BARS` returns alone.
+        So `FEATURE_BARS` + 1 closes are one step of the recursion of `filtered_path`.
         """
-        logs = np.log(window.closes[-FEATURE_BARS - 1 :])
-        returns = (logs[1:] - logs[:-1])[None]  # (1, 12)
-        return _updated(before @ self.transition, self._likelihoods(_features_of(returns))[0])
+        return self._path(before, _feature_rows(closes))[-1]
 
-    def _likelihoods(self, features: FloatArray) -> FloatArray:
-        """Return how likely each state makes features, (rows, 2): (rows, 3), each row up to a factor of its own."""
-        standardised = (features - self.center) / self.scale  # (rows, 2)
-        distances = (standardised[:, None, :] - self.means) ** 2 / self.variances  # (rows, 3, 2)
-        logs = -0.5 * (distances + np.log(self.variances)).sum(axis=2)  # (rows, 3)
-        return np.exp(logs - logs.max(axis=1, keepdims=True)) + 1e-300
+    def _path(self, before: Sequence[float] | None, features: list[tuple[float, float]]) -> list[tuple[float, float, float]]:
+        """Return the probability of each state at each row of features, given those at the row before if any was."""
+        (
+            [start],
+            [[stay_0, from_0_to_1, from_0_to_2], [from_1_to_0, stay_1, from_1_to_2], [from_2_to_0, from_2_to_1, stay_2]],
+            [[center_s, center_v], [scale_s, scale_v]],
+            [[mean_s0, mean_v0], [mean_s1, mean_v1], [mean_s2, mean_v2]],
+            [[steep_s0, steep_v0], [steep_s1, steep_v1], [steep_s2, steep_v2]],
+            [[height_0, height_1, height_2]],
+        ) = self._numbers
+        exp = math.exp
+        path: list[tuple[float, float, float]] = []
+        for straightness, volatility in features:
+            if before is None:
+                ahead_0, ahead_1, ahead_2 = start
+            else:
+                was_0, was_1, was_2 = before
+                ahead_0 = was_0 * stay_0 + was_1 * from_1_to_0 + was_2 * from_2_to_0
+                ahead_1 = was_0 * from_0_to_1 + was_1 * stay_1 + was_2 * from_2_to_1
+                ahead_2 = was_0 * from_0_to_2 + was_1 * from_1_to_2 + was_2 * stay_2
+            s, v = (straightness - center_s) / scale_s, (volatility - center_v) / scale_v
+            log_0 = height_0 - steep_s0 * (s - mean_s0) * (s - mean_s0) - steep_v0 * (v - mean_v0) * (v - mean_v0)
+            log_1 = height_1 - steep_s1 * (s - mean_s1) * (s - mean_s1) - steep_v1 * (v - mean_v1) * (v - mean_v1)
+            log_2 = height_2 - steep_s2 * (s - mean_s2) * (s - mean_s2) - steep_v2 * (v - mean_v2) * (v - mean_v2)
+            most = max(log_0, log_1, log_2)
+            weight_0 = ahead_0 * (exp(log_0 - most) + _LEAST_LIKELIHOOD)
+            weight_1 = ahead_1 * (exp(log_1 - most) + _LEAST_LIKELIHOOD)
+            weight_2 = ahead_2 * (exp(log_2 - most) + _LEAST_LIKELIHOOD)
+            total = weight_0 + weight_1 + weight_2
+            before = (weight_0 / total, weight_1 / total, weight_2 / total)
+            path.append(before)
+        return path
 
     def filtered(self, window: CandleSeries) -> RegimeView:
         """Return the regime at the window's last candle.
@@ -146,18 +178,56 @@ class RegimeState:
         Raises:
             BadCandles: If it starts anew and the window has no more than `FEATURE_BARS` candles.
         """
-        at = to_datetime(window.close_times[-1])
+        at, last = window.close_time(-1), len(window) - 1
         if at == self.as_of:
             return self
-        taken = self.candles_since_fit + 1
+        if self._stands_before(window, last):
+            return self._at(at, self._filtered_on(window, last, last + 1), taken=1)
         if self.model is None:
-            return replace(self, as_of=at, candles_since_fit=taken)
-        follows = len(window) > FEATURE_BARS and self.as_of == to_datetime(window.close_times[-2])
-        if follows and self.probabilities:
-            last = self.model.filtered_step(np.array(self.probabilities), window)
-        else:
-            last = self.model.filtered_path(window)[-1]
-        return replace(self, probabilities=tuple(last.tolist()), as_of=at, candles_since_fit=taken)
+            return self._at(at, self.probabilities, taken=1)
+        return self._at(at, tuple(self.model.filtered_path(window)[-1].tolist()), taken=1)
+
+    def advanced_over(self, series: CandleSeries, first: int, stop: int) -> RegimeState:
+        """Take in the candles from position `first` up to and without `stop`.
+
+        To the last bit what `advanced` makes of one after another, each the last of a window of `CONTEXT_BARS` candles (or of all
+        there are), in a fraction of the time.
+
+        Raises:
+            BadCandles: As `advanced`.
+        """
+        state = self
+        for position in range(first, stop):
+            if state._stands_before(series, position):
+                probabilities = state._filtered_on(series, position, stop)
+                return state._at(series.close_time(stop - 1), probabilities, taken=stop - position)
+            state = state.advanced(series.slice(max(0, position + 1 - CONTEXT_BARS), position + 1))
+        return state
+
+    def _stands_before(self, series: CandleSeries, position: int) -> bool:
+        """Tell whether the last candle taken in is the one before a position, and the filter can go on from there."""
+        if position < FEATURE_BARS or self.as_of is None or (self.model is not None and not self.probabilities):
+            return False
+        return self.as_of == series.close_time(position - 1)
+
+    def _filtered_on(self, series: CandleSeries, first: int, stop: int) -> tuple[float, ...]:
+        """Return the probabilities after candles, the first of which follows the last one taken in."""
+        probabilities = self.probabilities
+        if self.model is not None:
+            closes = series.closes
+            for begin in range(first, stop, _BLOCK):
+                block = closes[begin - FEATURE_BARS : min(begin + _BLOCK, stop)]
+                probabilities = self.model.filtered_on(probabilities, block)
+        return probabilities
+
+    def _at(self, moment: datetime, probabilities: tuple[float, ...], *, taken: int) -> RegimeState:
+        return RegimeState(
+            model=self.model,
+            probabilities=probabilities,
+            as_of=moment,
+            fitted_at=self.fitted_at,
+            candles_since_fit=self.candles_since_fit + taken,
+        )
 
     def refitted(self, model: RegimeModel, at: datetime) -> RegimeState:
         """Return the filter with another model; the next candle starts it anew."""
@@ -208,17 +278,24 @@ def regime_features(series: CandleSeries) -> FloatArray:
     Raises:
         BadCandles: If no row can be made.
     """
-    if len(series) <= FEATURE_BARS:
-        raise BadCandles("candles", f"{len(series)}", f"more than {FEATURE_BARS} to see a regime")
-    return _features_of(sliding_window_view(np.diff(np.log(series.closes)), FEATURE_BARS))
+    return np.array(_feature_rows(series.closes))
 
 
-def _features_of(returns: FloatArray) -> FloatArray:
-    """Return straightness and volatility of rows of returns, (rows, 12): (rows, 2)."""
-    travelled = np.abs(returns).sum(axis=1)
-    straightness = np.abs(returns.sum(axis=1)) / np.maximum(travelled, _LEAST_VOLATILITY)
-    volatility = np.log(np.sqrt((returns**2).mean(axis=1)) + _LEAST_VOLATILITY)
-    return np.column_stack([straightness, volatility])
+def _feature_rows(closes: FloatArray) -> list[tuple[float, float]]:
+    """Return `regime_features` row by row; each is made of its own 13 closes alone, to the last bit."""
+    if len(closes) <= FEATURE_BARS:
+        raise BadCandles("candles", f"{len(closes)}", f"more than {FEATURE_BARS} to see a regime")
+    logs = list(map(math.log, closes.tolist()))
+    returns = list(map(operator.sub, logs[1:], logs))
+    lengths = list(map(abs, returns))
+    squares = list(map(operator.mul, returns, returns))
+    return [
+        (
+            abs(sum(returns[first : first + FEATURE_BARS])) / max(sum(lengths[first : first + FEATURE_BARS]), _LEAST_VOLATILITY),
+            math.log(math.sqrt(sum(squares[first : first + FEATURE_BARS]) / FEATURE_BARS) + _LEAST_VOLATILITY),
+        )
+        for first in range(len(returns) - FEATURE_BARS + 1)
+    ]
 
 
 def fit_regimes(series: CandleSeries) -> RegimeModel:
@@ -254,12 +331,6 @@ def fit_regimes(series: CandleSeries) -> RegimeModel:
         scale=scale,
         labels=tuple(labels),
     )
-
-
-def _updated(predicted: FloatArray, likelihood: FloatArray) -> FloatArray:
-    """Return the probabilities of states, (3,), that were predicted, (3,), after what was seen."""
-    weighted = predicted * likelihood
-    return weighted / weighted.sum()
 
 
 def _floored(probabilities: FloatArray) -> FloatArray:
