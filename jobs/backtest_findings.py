@@ -14,7 +14,7 @@ from fxcast.performance.groups import groups_of
 from fxcast.performance.luck import luck_of
 from fxcast.performance.measure import measure, measure_curve
 from fxcast.performance.measures import Benchmark, Fans, Findings
-from fxcast.performance.trades import trades_of
+from fxcast.performance.trades import check_balance, trades_of
 from fxcast.performance.verdict import verdicts
 from jobs.backtest_run import STRATEGY, TITLES, Outcome
 from jobs.backtest_settings import TradedSettings
@@ -41,12 +41,14 @@ def find(
     seed, draws = settings.seed, settings.draws
     result = outcome.results[STRATEGY]
     trades = trades_of(result)
+    check_balance(result, trades)
     measures = measure(result, trades, seed=seed, draws=draws)
     benchmarks: list[Benchmark] = []
     for key, other in outcome.results.items():
         if key == STRATEGY:
             continue
         their_trades = trades_of(other)
+        check_balance(other, their_trades)
         benchmarks.append(
             Benchmark(
                 key=key,
