@@ -53,7 +53,7 @@ bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.trading_engine
 	$(PYTHON) -m tests.benchmarks.training
 
-# Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about an hour on two cores.
+# Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about two hours on two cores.
 WEIGHTS := runs/weights
 WEIGHTS_FLAGS := --store $(WEIGHTS)/store --models $(WEIGHTS)/models --storage-path $(WEIGHTS)/train --database-url sqlite:///$(WEIGHTS)/fxcast.db
 INGEST = $(PYTHON) -m jobs.ingest --store $(WEIGHTS)/store
@@ -67,7 +67,10 @@ weights: $(INSTALLED)
 	for timeframe in 1m 1h; do \
 	  $(PYTHON) -m jobs.train --config configs/weights_$$timeframe.yaml --name ldm4ts-tiny-$$timeframe $(WEIGHTS_FLAGS) || exit; \
 	  rm -rf platform/fxcast/models/weights/ldm4ts-tiny-$$timeframe; \
-	  cp -r $(WEIGHTS)/models/ldm4ts-tiny-$$timeframe platform/fxcast/models/weights/ || exit; done
+	  cp -r $(WEIGHTS)/models/ldm4ts-tiny-$$timeframe platform/fxcast/models/weights/ || exit; \
+	  $(PYTHON) -m jobs.train_opponent --config configs/weights_sssd_$$timeframe.yaml --name sssd-$$timeframe $(WEIGHTS_FLAGS) || exit; \
+	  rm -rf platform/fxcast/models/weights/sssd-$$timeframe; \
+	  cp -r $(WEIGHTS)/models/sssd-$$timeframe platform/fxcast/models/weights/ || exit; done
 
 check: $(INSTALLED)
 	.venv/bin/ruff check .
