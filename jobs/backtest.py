@@ -24,6 +24,7 @@ from fxcast.performance.report import write_report
 from fxcast.terminal import new_console, progress_bar
 from jobs.backtest_candles import MarketData, last_close, open_store, read_market_data
 from jobs.backtest_findings import find
+from jobs.backtest_lookahead import check_strategy, tell_checks
 from jobs.backtest_models import OWN, SHIPPED, Models, find_models
 from jobs.backtest_record import Origin, keep, open_records, other_trials, settings_content
 from jobs.backtest_run import Outcome, Show, run_period
@@ -190,6 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(settings: BacktestJob, command: str) -> int:
     plan = plan_backtest(settings)
     console = new_console()
+    if settings.check_lookahead:
+        with ray_session(), progress_bar() as progress:
+            checks = check_strategy(
+                settings, plan.data, plan.models, plan.start, plan.stop, cuts=settings.cuts, show=bars(progress)
+            )
+        return tell_checks(console, checks)
     with ray_session(), progress_bar() as progress:
         findings, outcome = backtest(settings, plan, command=command, show=bars(progress))
     tell(console, findings, outcome)

@@ -57,7 +57,7 @@ def find_models(
         sssd: The same for the opponent; of `shipped` there may be none.
 
     Raises:
-        BadSetting: If one is unknown, or lacks a horizon that is traded.
+        BadSetting: If one is unknown, or lacks a horizon that is traded, or a horizon is no whole number of candles.
         BadModelFolder: If one can't be loaded or is of another timeframe.
     """
     if not trading.use_ldm4ts:
@@ -67,6 +67,9 @@ def find_models(
             )
         return Models()
     horizons = trading.ldm4ts_horizons
+    uneven = [minutes for minutes in horizons if minutes % timeframe.minutes]
+    if uneven:
+        raise BadSetting(f"trading.ldm4ts_horizons: found {uneven}; allowed: multiples of a candle, {timeframe.minutes} minutes")
     named = {OWN: find_model(_folder(model, shipped_model(timeframe.name), "model", timeframe), database_url)}
     if "sssd" in benchmarks:
         shipped = shipped_opponent("sssd", timeframe.name)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
 
 from fxcast.backtest.engine import BacktestSetup
 from fxcast.backtest.forecasts import PreparedForecasts
 from fxcast.backtest.merge import merged
+from fxcast.backtest.regimes import FitTable
 from fxcast.backtest.result import BacktestResult, EquityCurve
 from fxcast.cluster.backtests import Run, asked_windows, prepare_forecasts, prepare_regimes, run_backtests
+from fxcast.cluster.batch_forecast import BatchForecasts, ForecastSource
 from fxcast.cluster.forecast_cache import ForecastCache
 from fxcast.domain.signal import SignalSource
 from fxcast.performance.buy_and_hold import buy_and_hold
@@ -28,6 +31,8 @@ TITLES = {
 }
 
 Show = Callable[[str, int, int], None]
+
+_CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What every run of a period needs beforehand; `came` says by name how many forecasts were computed and how many read."""
+
+    forecasts: Mapping[str, PreparedForecasts]
+    came: Mapping[str, BatchForecasts]
+    fits: FitTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Variant:
     key: str
     trading: TradingConfig
@@ -68,34 +82,10 @@ def run_period(
         StoreUnavailable: If stored forecasts can't be read or written.
         BadSetup: If a currency can't be converted to the account's.
     """
-    forecasts: dict[str, PreparedForecasts] = {}
-    computed: dict[str, int] = {}
-    reused: dict[str, int] = {}
-    ends = {
-        symbol: asked_windows(data.series[symbol], start, stop, interval_bars=settings.trading.forecast_interval_bars)
-        for symbol in settings.symbols
-    }
-    for name, source in models.sources.items():
-        forecasts[name], came = prepare_forecasts(
-            source,
-            data.series,
-            ends,
-            num_samples=settings.trading.ldm4ts_num_samples,
-            cache=ForecastCache(settings.forecasts),
-            workers=settings.workers,
-            show=lambda done, total, name=source.name: show(f"forecasts of {name}", done, total),
-        )
-        computed[name], reused[name] = came.computed, came.reused
-    fits = prepare_regimes(
-        data.series,
-        start,
-        stop,
-        refit_bars=settings.trading.regime_refit_bars,
-        show=lambda done, total: show("regimes", done, total),
-    )
+    prepared = prepare(settings, data, models.sources, start, stop, show=show)
     variants = _variants(settings, models)
     runs = [run for variant in variants for run in _runs(settings, data, variant, start, stop)]
-    results = run_backtests(runs, data.series, forecasts, inner=data.inner, fits=fits, show=show)
+    results = run_backtests(runs, data.series, prepared.forecasts, inner=data.inner, fits=prepared.fits, show=show)
     each = len(runs) // len(variants)
     held = None
     if "buy-and-hold" in settings.benchmarks:
@@ -107,10 +97,55 @@ def run_period(
     return Outcome(
         results=together,
         held=held,
-        forecasts=forecasts,
-        computed=computed,
-        reused=reused,
+        forecasts=prepared.forecasts,
+        computed={name: came.computed for name, came in prepared.came.items()},
+        reused={name: came.reused for name, came in prepared.came.items()},
     )
+
+
+def strategy_runs(settings: TradedSettings, data: MarketData, models: Models, start: datetime, stop: datetime) -> list[Run]:
+    """Return the runs of the strategy itself: one for all symbols, or one for each."""
+    return _runs(settings, data, _variants(settings, models)[0], start, stop)
+
+
+def prepare(
+    settings: TradedSettings,
+    data: MarketData,
+    sources: Mapping[str, ForecastSource],
+    start: datetime,
+    stop: datetime,
+    *,
+    show: Show,
+) -> Prepared:
+    """Forecast every window that the engine will ask about, by each of some sources, and fit the regimes.
+
+    Raises:
+        StoreUnavailable: If stored forecasts can't be read or written.
+    """
+    forecasts: dict[str, PreparedForecasts] = {}
+    came: dict[str, BatchForecasts] = {}
+    ends = {
+        symbol: asked_windows(data.series[symbol], start, stop, interval_bars=settings.trading.forecast_interval_bars)
+        for symbol in settings.symbols
+    }
+    for name, source in sources.items():
+        forecasts[name], came[name] = prepare_forecasts(
+            source,
+            data.series,
+            ends,
+            num_samples=settings.trading.ldm4ts_num_samples,
+            cache=ForecastCache(settings.forecasts),
+            workers=settings.workers,
+            show=lambda done, total, name=source.name: show(f"forecasts of {name}", done, total),
+        )
+    fits = prepare_regimes(
+        data.series,
+        start,
+        stop,
+        refit_bars=settings.trading.regime_refit_bars,
+        show=lambda done, total: show("regimes", done, total),
+    )
+    return Prepared(forecasts=forecasts, came=came, fits=fits)
 
 
 def _variants(settings: TradedSettings, models: Models) -> list[_Variant]:
@@ -137,7 +172,7 @@ def _changed(trading: TradingConfig, **changes: object) -> TradingConfig:
 def _runs(settings: TradedSettings, data: MarketData, variant: _Variant, start: datetime, stop: datetime) -> list[Run]:
     """One engine for all symbols, or one for each with its share of the balance."""
     groups = [(symbol,) for symbol in settings.symbols] if settings.separately else [settings.symbols]
-    balance = data.market.starting_balance / len(groups)
+    balance = (data.market.starting_balance / len(groups)).quantize(_CENT, rounding=ROUND_DOWN)
     return [
         Run(
             setup=BacktestSetup(

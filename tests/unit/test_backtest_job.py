@@ -20,6 +20,7 @@ from jobs.backtest_settings import renamed
 from tests.factories import make_series
 
 SEEN = datetime(2017, 4, 1, tzinfo=UTC)
+HOURLY = ("--trading.ldm4ts-horizons", "[240]")
 FROM, TO = "2017-03-20T00:00:00Z", "2017-04-20T00:00:00Z"
 
 
@@ -82,7 +83,7 @@ def test_without_a_model_that_says_where_to_begin_a_start_is_asked_for(store: Pa
 
 
 def test_candles_of_another_side_than_the_market_says_are_refused() -> None:
-    sample = BacktestJob.parse(["--sample", "--start", FROM, "--market.candle-side", "bid", "--model", "random-walk"])
+    sample = BacktestJob.parse(["--sample", "--start", FROM, "--market.candle-side", "bid", "--model", "random-walk", *HOURLY])
     with pytest.raises(BadSetting, match=r"market.candle_side: found bid; the EURUSD candles of the store are ask prices"):
         plan_backtest(sample)
 
@@ -100,9 +101,14 @@ def test_a_benchmark_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[
 
 
 def test_a_horizon_that_the_model_lacks_is_named(store: Path, tmp_path: Path) -> None:
-    plan = settings(store, "--from", "2017-04-10T00:00:00Z", model=str(learned(tmp_path)), horizons="[15,240]")
-    with pytest.raises(BadSetting, match=r"trading.ldm4ts_horizons: found \[15\]; mine \(own\) knows \[240, 960\] minutes"):
+    plan = settings(store, "--from", "2017-04-10T00:00:00Z", model=str(learned(tmp_path)), horizons="[120,240]")
+    with pytest.raises(BadSetting, match=r"trading.ldm4ts_horizons: found \[120\]; mine \(own\) knows \[240, 960\] minutes"):
         plan_backtest(plan)
+
+
+def test_a_horizon_that_is_no_whole_number_of_candles_is_named(store: Path) -> None:
+    with pytest.raises(BadSetting, match=r"trading.ldm4ts_horizons: found \[15\]; allowed: multiples of a candle, 60 minutes"):
+        plan_backtest(settings(store, "--from", FROM, horizons="[15,60]"))
 
 
 def test_a_period_that_the_model_has_learned_from_is_refused(store: Path, tmp_path: Path) -> None:
