@@ -51,6 +51,7 @@ bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.market_data
 	$(PYTHON) -m tests.benchmarks.market_feed
 	$(PYTHON) -m tests.benchmarks.trading_engine
+	$(PYTHON) -m tests.benchmarks.backtest
 	$(PYTHON) -m tests.benchmarks.training
 
 # Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about two hours on two cores.

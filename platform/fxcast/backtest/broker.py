@@ -37,6 +37,7 @@ class SimulatedBroker:
         self.transactions: list[Transaction] = []
         self.fill_costs: dict[int, FillCost] = {}
         self._settled: dict[str, BrokerOrder] = {}
+        self._account = (self.book, fill_simulation.account(self.book))
         self._inner = dict(inner or {})
 
     def instruments(self, symbols: Sequence[str]) -> Mapping[str, Instrument]:
@@ -44,7 +45,9 @@ class SimulatedBroker:
         return fill_simulation.instruments(self.book, symbols)
 
     def account(self) -> Account:
-        return fill_simulation.account(self.book)
+        if self._account[0] is not self.book:  # a book is never changed, and asked for its account several times
+            self._account = (self.book, fill_simulation.account(self.book))
+        return self._account[1]
 
     def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """Return what each symbol's last candle closed at; one that was never observed is missing."""

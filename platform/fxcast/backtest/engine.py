@@ -15,7 +15,7 @@ from fxcast.backtest.curve import CurveRecorder
 from fxcast.backtest.feed import OneSeriesFeed
 from fxcast.backtest.inner import InnerCandles
 from fxcast.backtest.ledger import BacktestLedger
-from fxcast.backtest.regimes import FitTable, PreparedRegimes
+from fxcast.backtest.regimes import FitTable, PreparedRegimes, first_candle
 from fxcast.backtest.result import BacktestResult, EquityCurve
 from fxcast.backtest.stretches import QuietStretches
 from fxcast.domain.candle import CandleSeries, to_datetime64
@@ -24,6 +24,7 @@ from fxcast.trading.engine import EngineConfig
 from fxcast.trading.ports import ForecastService
 from fxcast.trading.runner import Runner
 from fxcast.trading.source_list import wanted_timeframes
+from fxcast.trading.state import EngineState
 
 _SHOWN_EVERY = 1_000  # candles
 
@@ -52,6 +53,9 @@ class BacktestSetup:
 class BacktestEngine:
     """Runs the engine over past candles; the same input gives the same result.
 
+    Attributes:
+        passed_over: How many candles were taken at once, so far.
+
     Args:
         series: By symbol, all of one timeframe, with candles before the start that windows and regimes are made of.
         forecasts: Prepared ones; None where every forecaster is off.
@@ -71,6 +75,7 @@ class BacktestEngine:
         fits: FitTable | None = None,
         passes_over: bool = True,
     ) -> None:
+        self.passed_over = 0
         self._setup = setup
         self._series = {symbol: series[symbol] for symbol in setup.followed or series}
         self._forecasts = forecasts
@@ -105,6 +110,11 @@ class BacktestEngine:
             records_decisions=False,
         )
 
+    @property
+    def state(self) -> EngineState:
+        """What the engine remembers after the last candle."""
+        return self._runner.state
+
     def run(self, show: Callable[[int, int], None] | None = None) -> BacktestResult:
         """Trade the period.
 
@@ -124,7 +134,9 @@ class BacktestEngine:
             curve.add_one(int(point.at.timestamp()), float(point.balance), float(point.open_profit), exposure)
             done += len(closed)
             if self._stretches is not None:
-                done += self._stretches.pass_over(self._runner, curve)
+                passed = self._stretches.pass_over(self._runner, curve)
+                self.passed_over += passed
+                done += passed
             if show is not None and done - told >= _SHOWN_EVERY:
                 told = done
                 show(done, total)
@@ -133,8 +145,10 @@ class BacktestEngine:
         return self._result(curve.curve(), done)
 
     def _total(self) -> int:
-        first, last = to_datetime64(self._setup.start), to_datetime64(self._setup.stop)
-        return sum(int(np.diff(np.searchsorted(each.close_times, [first, last]))[0]) for each in self._series.values())
+        last = to_datetime64(self._setup.stop)
+        first = (first_candle(each, self._setup.start) for each in self._series.values())
+        stops = (int(np.searchsorted(each.close_times, last)) for each in self._series.values())
+        return sum(max(0, stop - start) for start, stop in zip(first, stops, strict=True))
 
     def _result(self, curve: EquityCurve, candles: int) -> BacktestResult:
         setup, state = self._setup, self._runner.state

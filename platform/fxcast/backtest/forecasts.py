@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime, to_datetime64
+from fxcast.domain.candle import CandleSeries, FloatArray
 from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction, summarize_many
 from fxcast.domain.forecaster import widened
 from fxcast.errors import ForecastUnavailable
@@ -72,13 +73,14 @@ class PreparedService:
     def _answer(self, question: ForecastQuestion) -> ForecastAnswer:
         prepared = self._own if question.model_version is None else self._others.get(question.model_version)
         symbol, window = question.window.symbol, question.window
-        closed_at = int(to_datetime64(to_datetime(window.close_times[-1])).astype(np.int64))
+        made_at = window.close_time(-1)
+        closed_at = int(made_at.timestamp())
         if prepared is None or symbol not in prepared.symbols:
             return ForecastUnavailable(f"no forecasts of {symbol} by {question.model_version or 'the own model'} were prepared")
         known = prepared.symbols[symbol]
         row = int(np.searchsorted(known.closed_at, closed_at))
         if row == len(known.closed_at) or int(known.closed_at[row]) != closed_at:
-            return ForecastUnavailable(f"no forecast of {symbol} at {to_datetime(window.close_times[-1]).isoformat()} was prepared")
+            return ForecastUnavailable(f"no forecast of {symbol} at {made_at.isoformat()} was prepared")
         return self._block(prepared, question, row // _BLOCK)[row % _BLOCK]
 
     def _block(self, prepared: PreparedForecasts, question: ForecastQuestion, number: int) -> list[LDM4TSPrediction]:
@@ -103,12 +105,12 @@ def _summarised(prepared: PreparedForecasts, question: ForecastQuestion, number:
         LDM4TSPrediction(
             symbol=symbol,
             timeframe=question.window.timeframe,
-            made_at=to_datetime(np.datetime64(int(second), "s")),
+            made_at=datetime.fromtimestamp(second, UTC),
             price=float(price[row]),
             horizons={minutes: by_horizon[minutes][row] for _, minutes in chosen},
             inference_time_ms=0.0,
             num_samples=moves.shape[1],
             model_version=prepared.model_version,
         )
-        for row, second in enumerate(known.closed_at[rows])
+        for row, second in enumerate(known.closed_at[rows].tolist())
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fxcast.domain.order import ChangeAnswer, OrderStatus, Transaction
 from fxcast.trading.ports import DecidedSignal, KillSwitchRequest, LedgerBatch, OrderRecord, PositionRecord, RiskEvent
 from fxcast.trading.state import EngineState
@@ -45,8 +43,11 @@ class BacktestLedger:
 
     def mark_order(self, client_order_id: str, status: OrderStatus, *, broker_order_id: str = "", reason: str = "") -> None:
         known = self._orders[client_order_id]
-        self._orders[client_order_id] = replace(
-            known, status=status, broker_order_id=broker_order_id or known.broker_order_id, reason=reason or known.reason
+        self._orders[client_order_id] = OrderRecord(
+            intent=known.intent,
+            status=status,
+            broker_order_id=broker_order_id or known.broker_order_id,
+            reason=reason or known.reason,
         )
         if status not in _UNRESOLVED:
             self._unresolved.pop(client_order_id, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,15 +16,14 @@ from fxcast.backtest.curve import CurveRecorder
 from fxcast.backtest.feed import OneSeriesFeed
 from fxcast.domain.calendar import week_close
 from fxcast.domain.candle import CandleSeries
+from fxcast.domain.money import Quote
 from fxcast.domain.order import Side
 from fxcast.domain.portfolio import Position
 from fxcast.trading.config import ManagementConfig
 from fxcast.trading.engine import EngineConfig
-from fxcast.trading.fill_simulation import account
 from fxcast.trading.quiet import PassedCandles, passed, quiet_candles
 from fxcast.trading.runner import Runner
 from fxcast.trading.simulation.costs import profit
-from fxcast.trading.simulation.prices import candle_quotes
 from fxcast.trading.simulation.tape import quote_tape
 from fxcast.trading.state import EngineState, HeldPosition, fx_day
 
@@ -48,7 +48,7 @@ class QuietStretches:
         self._broker = broker
         self._tape = quote_tape(broker.book.config, series)
         self._closed_s = series.close_times.astype(np.int64)
-        self._day_changes = _day_changes(self._closed_s)
+        self._day_changes = _day_changes(self._closed_s).tolist()
 
     def pass_over(self, runner: Runner, curve: CurveRecorder) -> int:
         """Pass over what is quiet from here on; return how many candles that was."""
@@ -69,7 +69,7 @@ class QuietStretches:
         if count <= 0:
             return 0
         # Interest is booked, and the day's first equity kept, at the candle with which an FX day begins.
-        stop = min(first + count, int(self._day_changes[np.searchsorted(self._day_changes, first)]))
+        stop = min(first + count, self._day_changes[bisect_left(self._day_changes, first)])
         held = state.positions.get(symbol)
         position = self._broker.book.positions.get(symbol)
         if held is None or position is None:
@@ -105,13 +105,16 @@ class QuietStretches:
                 return 0
             touched |= sign * ((tape.close_ask if long else tape.close_bid)[span] - entry) >= away
         count = int(touched.argmax()) if touched.any() else stop - first
-        return count if count and self._has_margin(position, worst[:count]) else 0
+        return count if count and self._has_margin(position, first, first + count) else 0
 
-    def _has_margin(self, position: Position, worst: NDArray[np.int64]) -> bool:
-        """Tell whether the equity stays clear of the margin used, whatever happens inside these candles."""
-        market, tick = self._broker.book.config, float(self._tape.tick)
-        units, lowest, highest = float(position.units), float(worst.min()) * tick, float(worst.max()) * tick
-        loss = max(position.side.sign * (float(position.entry_price) - price) for price in (lowest, highest)) * units
+    def _has_margin(self, position: Position, first: int, stop: int) -> bool:
+        """Tell whether the equity stays clear of the margin used, whatever happens inside these candles or at their closes."""
+        market, tape, span = self._broker.book.config, self._tape, slice(first, stop)
+        tick, units, entry = float(tape.tick), float(position.units), float(position.entry_price)
+        # A close may have the wider spread of the next hour.
+        lowest = float(min(tape.low_bid[span].min(), tape.close_bid[span].min())) * tick
+        highest = float(max(tape.high_ask[span].max(), tape.close_ask[span].max())) * tick
+        loss = (entry - lowest if position.side is Side.BUY else highest - entry) * units
         worth = units * highest
         if market.account_currency == position.symbol[:3]:
             loss, worth = loss / lowest, units
@@ -120,29 +123,29 @@ class QuietStretches:
 
     def _passed(self, state: EngineState, first: int, stop: int) -> EngineState:
         symbol, series, book = self._series.symbol, self._series, self._broker.book
-        closed_at = series.close_time(stop - 1)
-        mark = candle_quotes(book.config, symbol, series.candle(stop - 1), closed_at).close
+        closed_at, instrument = series.close_time(stop - 1), self._config.instrument(symbol)
+        bids, asks, tick = self._tape.close_bid[first:stop], self._tape.close_ask[first:stop], self._tape.tick
+        mark = Quote(bid=int(bids[-1]) * tick, ask=int(asks[-1]) * tick, at=closed_at)
         book = replace(book, marks={**book.marks, symbol: mark})
-        equity = peak = account(book).equity
+        self._broker.book = book
         closes = series.closes[first:stop]
-        best_close = closes[-1]
+        close = best_close = instrument.round_price(float(closes[-1]))
+        equity = peak = book.balance
         position = book.positions.get(symbol)
         if position is not None:
             long = position.side is Side.BUY
+            equity += profit(book, position, mark.closing(position.side))
             # With one pair the equity grows with its price, so that the best close is the peak.
-            ticks = (self._tape.close_bid[first:stop].max()) if long else (self._tape.close_ask[first:stop].min())
-            peak = book.balance + profit(book, position, int(ticks) * self._tape.tick)
-            best_close = closes.max() if long else closes.min()
-        self._broker.book = book
-        instrument = self._config.instrument(symbol)
+            peak += profit(book, position, int(bids.max() if long else asks.min()) * tick)
+            best_close = instrument.round_price(float(closes.max() if long else closes.min()))
         return passed(
             state,
             symbol,
             PassedCandles(
                 count=stop - first,
                 closed_at=closed_at,
-                close=instrument.round_price(float(closes[-1])),
-                best_close=instrument.round_price(float(best_close)),
+                close=close,
+                best_close=best_close,
                 equity=equity,
                 peak_equity=peak,
                 regime=state.regimes[symbol].advanced_over(series, first, stop),

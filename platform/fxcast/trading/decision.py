@@ -89,6 +89,11 @@ def decide(
         predictions=forecasts,
         spread_pips=float(quote.spread / instrument.pip),
     )
+    at = event.closed_at
+    opinions, failures = _opinions(view, sources, at)
+    consensus = fuse(opinions, made_at=at, price=float(event.window.closes[-1]))
+    if consensus is None:
+        return state, failures
     case = _Case(
         state=state,
         event=event,
@@ -98,11 +103,6 @@ def decide(
         view=view,
         forecast=forecasts.get(trading.forecast_source.value) if trading.use_ldm4ts else None,
     )
-    at = event.closed_at
-    opinions, failures = _opinions(view, sources, at)
-    consensus = fuse(opinions, made_at=at, price=float(event.window.closes[-1]))
-    if consensus is None:
-        return state, failures
     state, commands = _judged(case, consensus)
     return state, (*failures, *commands)
 

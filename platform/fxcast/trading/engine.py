@@ -152,16 +152,17 @@ def _on_candle(state: EngineState, event: CandleClosed, config: EngineConfig) ->
     symbol, at = event.window.symbol, event.closed_at
     if symbol in state.cursors and at <= state.cursors[symbol]:
         return state, ()
-    state = _advanced(state, event, config)
+    state = _advanced(state, event, at, config)
     commands: list[Command] = [RecordPrediction(prediction=prediction) for prediction in event.predictions.values()]
     held, quote = state.positions.get(symbol), event.quote
     if held is not None and quote is not None and state.kill_switch is not KillSwitch.HALTED:
-        state, managing = _managed(state, held, event, quote, config)
+        state, managing = _managed(state, held, event, at, quote, config)
         commands += managing
     if quote is not None and config.is_traded(symbol):
+        reserving = _reserving(state, event, config)
         state, deciding = decide(
             state,
-            replace(event, account=_reserving(state, event, config)),
+            event if reserving is event.account else replace(event, account=reserving),
             quote=quote,
             trading=config.trading,
             instrument=config.instrument(symbol),
@@ -198,20 +199,20 @@ def _reserving(state: EngineState, event: CandleClosed, config: EngineConfig) ->
     return replace(event.account, margin_used=event.account.margin_used + sum(margins, Decimal(0)))
 
 
-def _advanced(state: EngineState, event: CandleClosed, config: EngineConfig) -> EngineState:
+def _advanced(state: EngineState, event: CandleClosed, at: datetime, config: EngineConfig) -> EngineState:
     """Count the candle, age the forecasts, filter the regime, keep the books of peak and day."""
-    symbol, at, equity = event.window.symbol, event.closed_at, event.account.equity
+    symbol, equity = event.window.symbol, event.account.equity
     close = config.instrument(symbol).round_price(float(event.window.closes[-1]))
     aged = {
-        source: replace(last, age_bars=last.age_bars + 1)
+        source: LastForecast(prediction=last.prediction, age_bars=last.age_bars + 1)
         for source, last in state.forecasts.get(symbol, {}).items()
         if source not in event.predictions
     }
     made = {source: LastForecast(prediction=_slim(prediction), age_bars=0) for source, prediction in event.predictions.items()}
-    positions = dict(state.positions)
-    if symbol in positions:
-        held = positions[symbol]
-        positions[symbol] = replace(held, bars_held=held.bars_held + 1, best_price=better_price(held, close))
+    positions, held = state.positions, state.positions.get(symbol)
+    if held is not None:
+        held = replace(held, bars_held=held.bars_held + 1, best_price=better_price(held, close))
+        positions = {**positions, symbol: held}
     day = fx_day(at)
     return replace(
         state,
@@ -242,14 +243,17 @@ def _equity_at_turn(state: EngineState, event: CandleClosed) -> Decimal:
 def _slim(prediction: LDM4TSPrediction) -> LDM4TSPrediction:
     """A forecast without its samples: the state is saved at each candle, and would be mostly samples."""
     horizons: dict[int, HorizonForecast] = {
-        minutes: replace(horizon, samples=()) for minutes, horizon in prediction.horizons.items()
+        minutes: HorizonForecast(mean=each.mean, std=each.std, q05=each.q05, q50=each.q50, q95=each.q95)
+        for minutes, each in prediction.horizons.items()
     }
     return replace(prediction, horizons=horizons)
 
 
-def _managed(state: EngineState, held: HeldPosition, event: CandleClosed, quote: Quote, config: EngineConfig) -> Stepped:
+def _managed(
+    state: EngineState, held: HeldPosition, event: CandleClosed, at: datetime, quote: Quote, config: EngineConfig
+) -> Stepped:
     """Close the held position of the event's symbol, or move its stop and target."""
-    symbol, at, trading = event.window.symbol, event.closed_at, config.trading
+    symbol, trading = event.window.symbol, config.trading
     if held.stop_lost and held.change is None:
         return close_position(state, held, at, "its stop is lost, and the broker does not take it back")
     horizon_minutes = held.horizon_bars * event.window.timeframe.minutes

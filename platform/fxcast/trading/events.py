@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.money import Quote, Rates
 from fxcast.domain.order import BrokerOrder, ChangeAnswer, OrderIntent, ProtectionChange, Transaction
@@ -42,7 +42,7 @@ class CandleClosed:
 
     @property
     def closed_at(self) -> datetime:
-        return to_datetime(self.window.close_times[-1])
+        return self.window.close_time(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,6 +202,8 @@ def take_positions(state: EngineState, event: PositionsSeen) -> Stepped:
     problem = holdings_problem(state, event.positions)
     if problem:
         raise ReconciliationFailed(problem)
+    if not (event.positions or state.foreign):
+        return state, ()
     ours = {held.position.client_order_id for held in state.positions.values()}
     commands: list[Command] = []
     for seen in event.positions:
@@ -212,11 +214,13 @@ def take_positions(state: EngineState, event: PositionsSeen) -> Stepped:
     for symbol in sorted(set(foreign) - set(state.foreign)):
         detail = f"the broker holds a position in {symbol} that is not ours; nothing is opened in it meanwhile"
         commands.append(_risk_event(RiskEventKind.FOREIGN_POSITION, event.at, symbol, detail))
-    return replace(state, foreign=foreign), tuple(commands)
+    return state if foreign == state.foreign else replace(state, foreign=foreign), tuple(commands)
 
 
 def holdings_problem(state: EngineState, positions: tuple[BrokerPosition, ...]) -> str:
     """Say where the engine and the broker hold different positions; empty if they agree. Protection is not looked at."""
+    if not (state.positions or positions):
+        return ""
     theirs: dict[str, BrokerPosition] = {seen.client_order_id: seen for seen in positions if seen.client_order_id}
     ours = {held.position.client_order_id: held.position for held in state.positions.values()}
     for client_order_id in sorted(ours.keys() | theirs.keys()):

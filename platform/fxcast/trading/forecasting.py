@@ -64,13 +64,14 @@ def _questions(closed: ClosedCandle, config: EngineConfig) -> list[ForecastQuest
     trading = config.trading
     asked: list[tuple[str, str | None]] = [(trading.forecast_source.value, None)] if trading.use_ldm4ts else []
     asked += [(source.value, version) for source, version in trading.opponents.items()]
+    seed = forecast_seed(closed.window.symbol, closed.closed_at)
     return [
         ForecastQuestion(
             source=source,
             window=closed.window,
             horizons_minutes=trading.ldm4ts_horizons,
             num_samples=trading.ldm4ts_num_samples,
-            seed=forecast_seed(closed.window.symbol, closed.closed_at),
+            seed=seed,
             model_version=version,
         )
         for source, version in asked
@@ -81,7 +82,6 @@ def _checked(question: ForecastQuestion, answer: ForecastAnswer) -> ForecastAnsw
     """Let no forecast of another candle pass."""
     if isinstance(answer, ForecastUnavailable):
         return answer
-    closed_at = ClosedCandle(window=question.window).closed_at
-    if (answer.symbol, answer.made_at) == (question.window.symbol, closed_at):
+    if (answer.symbol, answer.made_at) == (question.window.symbol, question.window.close_time(-1)):
         return answer
     return ForecastUnavailable(f"the answer is of {answer.symbol} at {answer.made_at.isoformat()}")

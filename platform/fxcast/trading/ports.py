@@ -43,7 +43,7 @@ class ClosedCandle:
 
     @property
     def closed_at(self) -> datetime:
-        return self.candle.open_time + self.window.timeframe.duration
+        return self.window.close_time(-1)
 
 
 class Feed(Protocol):

@@ -1,7 +1,7 @@
 """Many candles at once, where each of them would change nothing but the books.
 
-Most candles of a replay bring no forecast, no signal, no fill and no change of a position. What `engine.step` makes of a run of them
-follows from the last one and from the extremes on the way; tests/property/test_quiet_candles.py compares the two.
+Most candles of a replay bring no forecast, no signal, no fill and no change of a position. What `engine.step` makes of a run of
+them follows from the last one and from the extremes on the way; tests/property/test_quiet_candles.py compares the two.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def passed(state: EngineState, symbol: str, candles: PassedCandles) -> EngineSta
         positions = {**positions, symbol: taken}
     forecasts: dict[str, Mapping[str, LastForecast]] = dict(state.forecasts)
     forecasts[symbol] = {
-        source: replace(last, age_bars=last.age_bars + candles.count) for source, last in forecasts.get(symbol, {}).items()
+        source: LastForecast(prediction=last.prediction, age_bars=last.age_bars + candles.count)
+        for source, last in forecasts.get(symbol, {}).items()
     }
     peak = candles.peak_equity
     return replace(

@@ -252,6 +252,8 @@ class Runner:
     def _correlations(self, state: EngineState, symbol: str) -> dict[str, float]:
         """Correlate a symbol's returns with those of the others that are held or being opened, as far as they are known."""
         others = {*state.positions, *(order.intent.symbol for order in state.pending.values())} - {symbol}
+        if not others:
+            return {}
         bars = self._config.trading.risk.correlation_bars
         found = {
             other: return_correlation(self._windows[symbol], self._windows[other], bars)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter
@@ -21,6 +21,7 @@ from fxcast.signals.regime import RegimeState, regime_state_from_dict
 ValueT = TypeVar("ValueT")
 
 _SATURDAY, _WEEK = 5, 7  # days, counted from Monday
+_HOUR_S = 3600
 
 
 class KillSwitch(StrEnum):
@@ -184,5 +185,10 @@ def _only(mapping: Mapping[str, ValueT], symbol: str) -> dict[str, ValueT]:
 
 def fx_day(moment: datetime) -> date:
     """Return the FX day of an aware time: it ends at 17:00 New York; Monday's begins when Friday's ends."""
-    day = (moment.astimezone(NEW_YORK) + timedelta(hours=7)).date()
+    return _fx_day(int(moment.timestamp() // _HOUR_S))
+
+
+@lru_cache(maxsize=64)  # every candle asks for it, and the days turn at whole hours
+def _fx_day(utc_hour: int) -> date:
+    day = (datetime.fromtimestamp(utc_hour * _HOUR_S, UTC).astimezone(NEW_YORK) + timedelta(hours=7)).date()
     return day if day.weekday() < _SATURDAY else day + timedelta(days=_WEEK - day.weekday())
