@@ -19,6 +19,7 @@ from fxcast.trading.regime_fitting import regimes_known_at
 
 log = structlog.get_logger(__name__)
 
+
 class TaskRegimeFitter:
     """Implements `trading.ports.RegimeFitter` on the cluster.
 

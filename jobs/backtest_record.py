@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fxcast.adapters.storage.backtests import BacktestRecord, BacktestRecords, TradeRecord
-from fxcast.adapters.storage.database import open_database, revision_of
+from fxcast.adapters.storage.database import migrate, open_database, revision_of
 from fxcast.backtest.result import BacktestResult
 from fxcast.cluster.train_card import code_version
 from fxcast.performance.daily import DAYS_A_YEAR
@@ -22,6 +22,7 @@ from fxcast.performance.trades import trades_of
 from jobs.backtest_run import STRATEGY
 from jobs.backtest_settings import TradedSettings
 
+_SQLITE = "sqlite:///"
 _SETTINGS = ("symbols", "conversion_symbols", "timeframe", "trading", "market", "spreads", "inner_candles", "separately")
 
 
@@ -55,11 +56,14 @@ def settings_content(settings: TradedSettings, model_hash: str | None) -> str:
 
 
 def open_records(database_url: str) -> BacktestRecords | None:
-    """Return the record of backtests; None where there is no database yet.
+    """Return the record of backtests; a SQLite file that is not there is made, of another database without tables there is none.
 
     Raises:
         BadSetup: If the database can't be reached or has an older schema.
     """
+    file = database_url.removeprefix(_SQLITE)
+    if file != database_url and not Path(file).exists():
+        migrate(database_url)
     if revision_of(database_url) is None:
         return None
     return BacktestRecords(open_database(database_url))

@@ -10,6 +10,7 @@ from actors.regime_fitting import TaskRegimeFitter
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime
 from fxcast.signals.regime import fit_regimes
+from fxcast.trading.regime_fitting import REGIME_BARS
 from tests.factories import make_series
 from tests.waiting import wait_for
 

@@ -382,3 +382,8 @@ def test_kelly_without_a_target_ahead_is_no_bet() -> None:
     sized = view(side=Side.BUY, target="1.24900", horizon=forecast(1.2510, 0.0020), forecast_price=1.25)
     size = size_position(sized, KELLY)
     assert (size.units, size.arithmetic) == (Decimal(0), ("no edge: the target 1.24900 is not beyond the price 1.25000",))
+
+
+@pytest.mark.parametrize("units", ["20000", "2E+4", "20999.5"])
+def test_a_rounded_size_reads_as_a_whole_number(units: str) -> None:
+    assert str(default_instrument("EURUSD").round_units(Decimal(units))) == "20000"

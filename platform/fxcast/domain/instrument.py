@@ -39,8 +39,8 @@ class Instrument:
 
     def round_units(self, units: float | Decimal) -> Decimal:
         """Round a size down to the lot step and to the most of one order; below the minimum it is zero."""
-        steps = (min(Decimal(units), self.max_units) / self.lot_step).to_integral_value(rounding=ROUND_DOWN)
-        rounded = steps * self.lot_step
+        steps = int((min(Decimal(units), self.max_units) / self.lot_step).to_integral_value(rounding=ROUND_DOWN))
+        rounded = steps * self.lot_step  # of a whole number: a quotient may have an exponent, and reads as 2.000E+4
         return rounded if rounded >= self.min_units else Decimal(0)
 
 
