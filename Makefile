@@ -52,6 +52,7 @@ bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.market_feed
 	$(PYTHON) -m tests.benchmarks.trading_engine
 	$(PYTHON) -m tests.benchmarks.backtest
+	$(PYTHON) -m tests.benchmarks.walk_forward
 	$(PYTHON) -m tests.benchmarks.training
 
 # Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about two hours on two cores.
