@@ -51,8 +51,14 @@ def cut(market: tuple[Timeframe, dict[str, TimeArray]], rule: FoldRule) -> tuple
     """Return folds and the end of the period; draw again where there can be none."""
     timeframe, series = market
     stop = min(to_datetime(times[-1]) for times in series.values()) + timeframe.duration
+    return cut_until(market, rule, stop), stop
+
+
+def cut_until(market: tuple[Timeframe, dict[str, TimeArray]], rule: FoldRule, stop: datetime) -> tuple[Fold, ...]:
+    """Return folds; draw again where there can be none, as where a short training period falls into a gap."""
+    timeframe, series = market
     try:
-        return cut_folds(rule, series, timeframe, start=_START, stop=stop, longest_horizon_bars=rule.purge_bars), stop
+        return cut_folds(rule, series, timeframe, start=_START, stop=stop, longest_horizon_bars=rule.purge_bars)
     except Refused:
         assume(False)
         raise
@@ -117,13 +123,6 @@ def test_later_candles_change_no_fold_but_the_last_test(
         symbol: np.concatenate([times, to_datetime64(stop) + np.arange(further_tests * 500) * timeframe.step])
         for symbol, times in series.items()
     }
-    later = cut_folds(
-        rule,
-        more,
-        timeframe,
-        start=_START,
-        stop=stop + further_tests * 500 * timeframe.duration,
-        longest_horizon_bars=rule.purge_bars,
-    )
+    later = cut_until((timeframe, more), rule, stop + further_tests * 500 * timeframe.duration)
     assert later[: len(folds) - 1] == folds[:-1]
     assert (later[len(folds) - 1].train, later[len(folds) - 1].validation) == (folds[-1].train, folds[-1].validation)
