@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray.data
 
 from fxcast.cluster.batch_forecast import (
     BatchForecasts,
     WindowRequest,
     Workers,
     batch_forecast,
+    parameter_source,
     random_walk_source,
 )
 from fxcast.cluster.forecast_cache import ForecastCache
-from fxcast.domain.candle import CandleSeries, to_datetime
+from fxcast.domain.candle import CandleSeries, FloatArray, to_datetime
 from fxcast.domain.forecaster import WindowBatch
 from fxcast.domain.timeframe import Timeframe
 from fxcast.evaluation.rolling import rolling_ends
@@ -149,3 +153,28 @@ def test_a_model_folder_is_evaluated_against_the_random_walk_twice_and_forecast_
     assert "Nothing says what" in evaluation.warnings[0]
     scores = evaluation.to_dict()["symbols"]["EURUSD"]["horizons"]["240"]
     assert scores["opponents"]["random-walk"]["against"]["diebold_mariano"]["forecasts"] == scores["model"]["forecasts"] > 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowWalk(RandomWalk):
+    """A random walk that takes its time over each batch."""
+
+    def sample(self, windows: WindowBatch, *, num_samples: int, seeds: Sequence[int]) -> FloatArray:
+        time.sleep(8.0)  # longer than the patience that the test gives Ray
+        return super().sample(windows, num_samples=num_samples, seeds=seeds)
+
+
+def test_a_slow_model_is_waited_for_however_long_a_block_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ray.data.DataContext.get_current()
+    monkeypatch.setattr(context, "execution_no_progress_timeout_s", 2)
+    series = synthetic("EURUSD")
+    made = batch_forecast(
+        parameter_source(SlowWalk(timeframe=HOUR, horizons_minutes=HORIZONS), parameters="slow"),
+        [WindowRequest(series=series, ends=np.array([400, 401]))],
+        timeframe=HOUR,
+        num_samples=20,
+        cache=ForecastCache(tmp_path),
+        workers=Workers(actors=1),
+    )
+    assert made.computed == 2
+    assert context.execution_no_progress_timeout_s == 2, "who else uses Ray Data here keeps their patience"

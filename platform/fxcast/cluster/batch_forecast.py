@@ -289,6 +289,8 @@ def _compute(
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
     logging.getLogger("ray.data._internal.issue_detection").setLevel(logging.ERROR)  # it warns that no memory is reserved
     bars, context.enable_progress_bars = context.enable_progress_bars, False  # the job shows its own
+    # A slow model on a busy machine may take long for a block; Ray would give the whole of it up.
+    patience, context.execution_no_progress_timeout_s = context.execution_no_progress_timeout_s, -1
     try:
         forecasts = ray.data.from_arrow(tables).map_batches(
             _Sampler,
@@ -306,6 +308,7 @@ def _compute(
             yield batch["which"], batch["row"], batch["moves"]
     finally:
         context.enable_progress_bars = bars
+        context.execution_no_progress_timeout_s = patience
 
 
 def _room(gpus_each: float) -> int:
