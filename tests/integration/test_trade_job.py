@@ -180,7 +180,8 @@ def test_kill_switch_thrown_without_an_engine_waits_for_the_next_one(running: Re
     engine = start_engine(nobody.model_copy(update={"broker_file": running.broker_file.with_name("nobody.db")}))
     try:
         _wait_until_running("nobody")
-        assert _status("nobody")["kill_switch"] == "halted"
+        # It runs as soon as its parts are open, and looks into the database a moment later.
+        wait_for(lambda: _status("nobody")["kill_switch"] == "halted", timeout_s=300)
     finally:
         ray.kill(engine, no_restart=True)
 

@@ -77,6 +77,13 @@ def test_what_helps_in_one_and_hurts_in_another_is_said_to_do_both() -> None:
     assert "In part: better in win rate, worse in Sharpe ratio:" in told(beside("no-scaling", (worse, more)))[0]
 
 
+def test_a_bound_that_reads_as_zero_is_no_lead() -> None:
+    barely = difference("sharpe", -16.25, -16.37, 0.004, 0.36)
+    forecaster = told(beside("sssd", (barely, *CHANCE[1:])))[1]
+    assert "It can't be told apart from chance:" in forecaster
+    assert "(+0.12 [0.00, +0.36], can't be told apart)" in forecaster
+
+
 def test_what_hurts_is_said_to_hurt() -> None:
     worse = difference("sharpe", 0.1, 0.6, -0.9, -0.2)
     sizing, forecaster, _ = told(beside("no-scaling", (worse, *CHANCE[1:])), beside("sssd", (worse, *CHANCE[1:])))

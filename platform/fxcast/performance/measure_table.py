@@ -74,9 +74,7 @@ def _difference(difference: Difference | None) -> tuple[str, bool]:
     if difference is None:
         return UNTOLD, False
     share = difference.measure in _SHARES
-    return with_interval(difference.difference, digits=1 if share else 2, share=share, signed=True), (
-        difference.difference.excludes_zero
-    )
+    return with_interval(difference.difference, digits=1 if share else 2, share=share, signed=True), (difference.is_told)
 
 
 def _measures(currency: str) -> dict[str, Callable[[Measures], str]]:

@@ -130,6 +130,13 @@ class Difference:
     theirs: float | None
     difference: Interval
 
+    @property
+    def is_told(self) -> bool:
+        """Whether its interval lies on one side of zero, also as it is printed: a bound that reads 0.00 does not."""
+        low, high = self.difference.low, self.difference.high
+        least = 0.005 if self.measure == "sharpe" else 0.0005
+        return low is not None and high is not None and (low >= least or high <= -least)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:

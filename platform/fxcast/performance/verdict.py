@@ -108,7 +108,7 @@ def _no_trades(measures: Measures, benchmark: Benchmark, otherwise: str) -> str:
 
 
 def _answer(found: Sequence[Difference], names: Sequence[str], *, better: str, worse: str) -> str:
-    told = [each for each in found if each.measure in names and each.difference.excludes_zero]
+    told = [each for each in found if each.measure in names and each.is_told]
     good = [each for each in told if _is_better(each)]
     if not told:
         return "It can't be told apart from chance"
@@ -138,7 +138,7 @@ def _compared(found: Difference, otherwise: str) -> str:
     name = _NAMES[found.measure]
     if found.ours is None or found.theirs is None:
         return f"{name} {_figure(found.ours, found.measure)} against {_figure(found.theirs, found.measure)} {otherwise}"
-    apart = "" if found.difference.excludes_zero else ", can't be told apart"
+    apart = "" if found.is_told else ", can't be told apart"
     return (
         f"{name} {_figure(found.ours, found.measure)} against {_figure(found.theirs, found.measure)} {otherwise} "
         f"({_with_interval(found.difference, found.measure, signed=True)}{apart})"
