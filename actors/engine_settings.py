@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from fxcast.adapters.alerts import AlertSettings
@@ -19,7 +19,7 @@ from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles
 from fxcast.serving.names import APPLICATION
-from fxcast.trading.config import PaperMarketConfig, TradingConfig
+from fxcast.trading.config import Pairs, PaperMarketConfig, TradingConfig
 
 
 def _broker_file(given: dict[str, Any]) -> Path:
@@ -30,8 +30,8 @@ class EngineSettings(Settings):
     """What an engine trades and where everything is."""
 
     account: str = Field(default="paper", pattern="^[a-z0-9-]+$", description="name of the account; one engine each")
-    symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="what is traded")
-    conversion_symbols: tuple[str, ...] = Field(
+    symbols: Pairs = Field(default=("EURUSD",), min_length=1, description="what is traded")
+    conversion_symbols: Pairs = Field(
         default=(), description="followed for their prices alone, to convert currencies to the account's"
     )
     timeframe: str = "1h"
@@ -46,14 +46,6 @@ class EngineSettings(Settings):
     alerts: AlertSettings = Field(default=AlertSettings(), description="who is told at once")
     lease_ttl_s: float = Field(default=30.0, gt=0, description="how long an account stays an engine's after its last sign of life")
     decisions_kept_days: int = Field(default=30, ge=1, description="how long the inputs of decisions are kept")
-
-    @field_validator("symbols", "conversion_symbols")
-    @classmethod
-    def _are_pairs(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in symbols:
-            if len(symbol) != 6 or not symbol.isalpha() or not symbol.isupper():
-                raise PydanticCustomError("symbol", "{found}: not six capital letters, as in EURUSD", {"found": symbol})
-        return tuple(dict.fromkeys(symbols))
 
     @property
     def followed(self) -> tuple[str, ...]:

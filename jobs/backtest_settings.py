@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from fxcast.cluster.batch_forecast import Workers
 from fxcast.config import JobSettings
-from fxcast.trading.config import PaperMarketConfig, TradingConfig
+from fxcast.trading.config import Pairs, PaperMarketConfig, TradingConfig
 
 BenchmarkKey = Literal["no-scaling", "sssd", "random-walk", "buy-and-hold"]
 
@@ -20,8 +19,8 @@ _ALSO = {"--from": "--start", "--to": "--stop"}
 class TradedSettings(JobSettings):
     """What is traded, on which market."""
 
-    symbols: tuple[str, ...] = Field(default=("EURUSD",), min_length=1, description="what is traded")
-    conversion_symbols: tuple[str, ...] = Field(
+    symbols: Pairs = Field(default=("EURUSD",), min_length=1, description="what is traded")
+    conversion_symbols: Pairs = Field(
         default=(), description="followed for their prices alone, to convert currencies to the account's"
     )
     timeframe: str = Field(default="1h", description="length of a candle")
@@ -48,14 +47,6 @@ class TradedSettings(JobSettings):
     batch_windows: int = Field(default=16, ge=1, description="windows sampled at once; more take more memory")
     draws: int = Field(default=1000, ge=100, description="bootstrap draws of every interval")
     seed: int = Field(default=0, description="of the bootstrap")
-
-    @field_validator("symbols", "conversion_symbols")
-    @classmethod
-    def _are_pairs(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in symbols:
-            if len(symbol) != 6 or not symbol.isalpha() or not symbol.isupper():
-                raise PydanticCustomError("symbol", "{found}: not six capital letters, as in EURUSD", {"found": symbol})
-        return tuple(dict.fromkeys(symbols))
 
     @property
     def followed(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fxcast.config import Settings
 from fxcast.domain.forecast import MAX_SAMPLES
@@ -17,6 +17,16 @@ from fxcast.signals.quality import QualityConfig
 from fxcast.signals.sources import SourceSpec
 
 Session = Literal["Sydney", "Tokyo", "London", "New York"]
+
+
+def _pairs(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    for symbol in symbols:
+        if len(symbol) != 6 or not symbol.isalpha() or not symbol.isupper():
+            raise PydanticCustomError("symbol", "{found}: not six capital letters, as in EURUSD", {"found": symbol})
+    return tuple(dict.fromkeys(symbols))
+
+
+Pairs = Annotated[tuple[str, ...], AfterValidator(_pairs)]  # symbols, each once
 ValueT = TypeVar("ValueT")
 
 
