@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from fxcast.adapters.storage.backtests import BacktestRecord, FoldRecord, TradeRecord, WalkForwardRecord
+from fxcast.adapters.storage.backtests import BacktestRecord, BacktestRecords, FoldRecord, TradeRecord, WalkForwardRecord
+from fxcast.adapters.storage.database import open_database
 from fxcast.domain.order import Side
 from fxcast.domain.signal import SignalSource
 from tests.ledger_factories import decided
@@ -115,3 +119,19 @@ def fold_record(number: int = 1) -> FoldRecord:
         test_start=days[4],
         test_stop=days[5],
     )
+
+
+def at_once(url: str, arguments: list[float], call: Callable[[BacktestRecords, float], object]) -> list[object]:
+    """Call from threads with an engine of their own, all at the same moment."""
+    start = threading.Barrier(len(arguments))
+
+    def one(argument: float) -> object:
+        engine = open_database(url)
+        start.wait()
+        try:
+            return call(BacktestRecords(engine), argument)
+        finally:
+            engine.dispose()
+
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        return list(pool.map(one, arguments))

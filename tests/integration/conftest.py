@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from sqlalchemy import Engine
 
 from fxcast import __version__
+from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.cluster.local import REPOSITORY, ray_session
 from fxcast.cluster.serve_driver import served
 from fxcast.data.packaged import read_packaged_sample
@@ -24,6 +26,7 @@ from fxcast.models.config import preset_config
 from fxcast.models.folder import save_pretrained
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.text import SENTENCES
+from tests.databases import DATABASES, new_database
 from tests.ports import free_port
 
 
@@ -105,3 +108,18 @@ def joined(before: set[str], process: subprocess.Popen[bytes]) -> str:
 @pytest.fixture(autouse=True, scope="session")
 def _never_outside() -> None:
     assert not ray.is_initialized(), "a test connected to Ray before the shared cluster was started"
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind, at the newest schema."""
+    url = new_database(request.param, tmp_path)
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+def database(url: str) -> Generator[Engine]:
+    engine = open_database(url)
+    yield engine
+    engine.dispose()

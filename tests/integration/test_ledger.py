@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta, timezone
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.database import open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.ledger_rows import ChangeRecord
 from fxcast.adapters.storage.tables import PredictionRow
@@ -23,7 +21,6 @@ from fxcast.domain.order import ChangeAnswer, OrderPurpose, OrderStatus
 from fxcast.errors import ReconciliationFailed
 from fxcast.trading.ports import Ledger, LedgerBatch
 from fxcast.trading.state import EngineState
-from tests.databases import DATABASES, new_database
 from tests.ledger_factories import (
     NOON,
     RECORDED,
@@ -41,20 +38,6 @@ from tests.ledger_factories import (
     position,
     risk_event,
 )
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    url = new_database(request.param, tmp_path)
-    migrate(url)
-    return url
-
-
-@pytest.fixture
-def database(url: str) -> Generator[Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

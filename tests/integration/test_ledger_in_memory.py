@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.ledger_rows import ChangeRecord
 from fxcast.domain.order import ChangeAnswer, OrderStatus
 from fxcast.errors import ReconciliationFailed
 from fxcast.trading.ports import LedgerBatch
 from fxcast.trading.state import EngineState
-from tests.databases import DATABASES, new_database
 from tests.fakes import MemoryLedger
 from tests.ledger_factories import NOON, change, closed, decided, equity, fill, financing, full_batch, intent
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    url = new_database(request.param, tmp_path)
-    migrate(url)
-    return url
-
-
-@pytest.fixture
-def database(url: str) -> Generator[Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

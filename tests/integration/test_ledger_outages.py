@@ -23,20 +23,6 @@ from tests.databases import DATABASES, new_database
 from tests.ledger_factories import NOON, equity, fill, full_batch
 
 
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    url = new_database(request.param, tmp_path)
-    migrate(url)
-    return url
-
-
-@pytest.fixture
-def database(url: str) -> Generator[Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture
 def ledger(database: Engine) -> SqlLedger:
     return SqlLedger(database, "demo")
