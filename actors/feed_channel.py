@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fxcast.adapters.feeds.port import FeedCandles
 
@@ -115,5 +115,5 @@ def _beyond(published: Published, sequence: int) -> Published:
     if known <= 0:
         return published
     data = published.candles.data
-    rest = FeedCandles(data=data.slice(known, len(data)), origin=published.candles.origin)
+    rest = replace(published.candles, data=data.slice(known, len(data)))
     return Published(sequence=sequence + 1, candles=rest)

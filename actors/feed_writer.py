@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import structlog
 
+from fxcast import tracing
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.feeds.port import FeedCandles
 from fxcast.data.store import CandleStore
@@ -72,7 +73,12 @@ class FeedWriter:
                 await self._changed.wait_for(lambda: bool(self._waiting))
                 batch = list(self._waiting)
                 self._waiting.clear()
-            self._publish(await self._stored(batch))
+            with tracing.span("bring candles", "producer", candles=sum(len(candles.data) for candles in batch)):
+                published, traceparent = await self._stored(batch), tracing.traceparent()
+                if traceparent is not None:
+                    published = [replace(candles, traceparent=traceparent) for candles in published]
+                self._publish(published)
+            _log_published(published)
             async with self._changed:
                 self.pending -= sum(len(candles.data) for candles in batch)
                 self._changed.notify_all()
@@ -137,6 +143,24 @@ class FeedWriter:
             await asyncio.wait_for(self._giving_up.wait(), pause_s)
         except TimeoutError:
             return
+
+
+def _log_published(published: Sequence[FeedCandles]) -> None:
+    """Log one line a symbol: a replay at full speed brings thousands of candles at once."""
+    by_symbol: dict[str, list[FeedCandles]] = {}
+    for candles in published:
+        by_symbol.setdefault(candles.data.symbol, []).append(candles)
+    for symbol, parts in by_symbol.items():
+        first, last = parts[0].data.candles, parts[-1].data.candles
+        log.info(
+            "candles published",
+            symbol=symbol,
+            timeframe=last.timeframe.name,
+            count=sum(len(each.data) for each in parts),
+            first=to_datetime(first.close_times[0]).isoformat(),
+            candle=to_datetime(last.close_times[-1]).isoformat(),
+            origin=parts[-1].origin.value,
+        )
 
 
 def _rows_at(held: MarketCandles, like: MarketCandles) -> MarketCandles:

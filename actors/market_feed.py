@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from traceback import format_tb
 from typing import Any, Literal, Self, cast
@@ -21,11 +21,13 @@ from pydantic_core import PydanticCustomError
 from ray.actor import ActorHandle
 
 from actors.feed_channel import FeedChannel, News
+from actors.feed_meters import FeedMeters
 from actors.feed_writer import FeedWriter
+from fxcast import logs, tracing
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.feeds.live import LiveFeed, LiveSettings
-from fxcast.adapters.feeds.port import CandleFeed, FeedState, FeedStatus
+from fxcast.adapters.feeds.port import CandleFeed, FeedCandles, FeedState, FeedStatus
 from fxcast.adapters.feeds.store_replay import StoreReplay
 from fxcast.adapters.feeds.vendors import VendorSettings, open_vendor
 from fxcast.config import Settings
@@ -137,6 +139,8 @@ class MarketFeedShell:
         self._end: FeedState | None = None
         self._problem = ""
         self._stopping = threading.Event()
+        self.meters = FeedMeters(settings.provider, settings.symbols, Timeframe(settings.timeframe).duration, self.status)
+        self.meters.board.start()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
 
@@ -204,9 +208,7 @@ class MarketFeedShell:
         if last_closes is None:
             return FeedState.STOPPED
         self._feed = feed = self._open_feed(self._settings, last_closes)
-        self._writer = writer = FeedWriter(
-            store, self._channel.publish, most_pending=self._settings.most_pending, pauses=self._pauses
-        )
+        self._writer = writer = FeedWriter(store, self._publish, most_pending=self._settings.most_pending, pauses=self._pauses)
         writing = asyncio.create_task(writer.run())
         feeding = asyncio.create_task(feed.run(writer.put))
         stopping = asyncio.create_task(asyncio.to_thread(self._stopping.wait))
@@ -227,6 +229,10 @@ class MarketFeedShell:
         finally:
             self._stopping.set()  # lets the thread that waits for it go
             await _cancel(feeding, writing, stopping)
+
+    def _publish(self, batch: Sequence[FeedCandles]) -> None:
+        self._channel.publish(batch)
+        self.meters.published(batch)
 
     def _last_closes(self, store: CandleStore) -> LastCloses | None:
         """Return the close of the last stored candle by symbol; None if the feed was stopped before the store answered."""
@@ -259,10 +265,21 @@ async def _cancel(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class MarketFeed(MarketFeedShell):
+    """The shell in a process of its own, which it sets up."""
+
+    def __init__(
+        self, settings: FeedSettings, open_feed: OpenFeed = open_feed, pauses: Callable[[], Iterator[float]] = backoff
+    ) -> None:
+        logs.configure_actor()
+        tracing.configure("fxcast-feed")
+        super().__init__(settings, open_feed, pauses)
+
+
 # Marked and wrapped, not decorated: so methods and class keep their types. These answer however many subscribers wait.
 for _method in (MarketFeedShell.settings, MarketFeedShell.status, MarketFeedShell.stop):
     ray.method(concurrency_group="control")(_method)
-MarketFeedActor: Any = cast("Any", ray.remote)(concurrency_groups={"control": 4})(MarketFeedShell)  # an option without a type
+MarketFeedActor: Any = cast("Any", ray.remote)(concurrency_groups={"control": 4})(MarketFeed)  # an option without a type
 
 
 def actor_name(provider: str) -> str:

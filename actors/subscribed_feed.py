@@ -95,7 +95,7 @@ class SubscribedFeed:
         or nothing comes any more.
         """
         for symbol in self._symbols:
-            self._take(self._begin(symbol, after.get(symbol, self._begin_at)))
+            self._take(self._begin(symbol, after.get(symbol, self._begin_at)), None)
         yield from self._moments(everything=True)
         arrived: queue.Queue[FeedCandles] = queue.Queue()
         reader = threading.Thread(target=self._follow, args=(arrived,), name="subscription", daemon=True)
@@ -109,7 +109,7 @@ class SubscribedFeed:
                 continue
             waits = False
             while candles is not None:
-                self._take(candles.data.candles)
+                self._take(candles.data.candles, candles.traceparent)
                 waits = waits or candles.origin is Origin.REPLAY
                 candles = _next_of(arrived)
             yield from self._moments(everything=not waits)
@@ -161,11 +161,11 @@ class SubscribedFeed:
         reach = max(_HISTORY, 3 * CONTEXT_BARS * self._timeframe.duration)
         return self._store.read(symbol, self._timeframe, max(span[0], last - reach))
 
-    def _take(self, series: CandleSeries | None) -> None:
+    def _take(self, series: CandleSeries | None, traceparent: str | None) -> None:
         if series is None:
             return
         for position in range(len(series)):
-            one = self._taken(series.slice(position, position + 1))
+            one = self._taken(series.slice(position, position + 1), traceparent)
             if one is not None:
                 self._waiting.setdefault(one.closed_at, []).append(one)
                 self._came_to[one.window.symbol] = one.closed_at
@@ -182,7 +182,7 @@ class SubscribedFeed:
             self._advance(closed_at)
             yield tuple(sorted(self._waiting.pop(closed_at), key=lambda each: each.window.symbol))
 
-    def _taken(self, candle: CandleSeries) -> ClosedCandle | None:
+    def _taken(self, candle: CandleSeries, traceparent: str | None) -> ClosedCandle | None:
         """Take a new candle in; None while there are too few for a window."""
         symbol = candle.symbol
         known = self._known.get(symbol)
@@ -195,7 +195,7 @@ class SubscribedFeed:
         if len(window) < CONTEXT_BARS:
             return None
         higher = self._higher[symbol].candles if self._timeframes else {}
-        return ClosedCandle(window=window, higher=higher)
+        return ClosedCandle(window=window, higher=higher, traceparent=traceparent)
 
 
 def _next_of(arrived: queue.Queue[FeedCandles]) -> FeedCandles | None:

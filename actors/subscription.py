@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -93,7 +94,7 @@ class Subscription:
         seen = 0 if last is None else int(np.searchsorted(data.candles.close_times, to_datetime64(last), side="right"))
         if seen < len(data):
             self._last_closes[data.symbol] = to_datetime(data.candles.close_times[-1])
-            yield candles if seen == 0 else FeedCandles(data=data.slice(seen, len(data)), origin=candles.origin)
+            yield candles if seen == 0 else replace(candles, data=data.slice(seen, len(data)))
 
     def _stored_closes(self) -> dict[str, datetime]:
         spans = {symbol: self._store.span(symbol, self._timeframe) for symbol in self._symbols}

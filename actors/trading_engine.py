@@ -20,10 +20,13 @@ from typing import Any
 import ray
 import structlog
 from ray.actor import ActorHandle
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
+from actors.engine_meters import EngineMeters, Glance, Outage, outage_of
 from actors.engine_parts import EngineParts, open_parts
 from actors.engine_settings import ReplaySetup, Setup
 from actors.engine_status import EngineStatus, decision_status, position_status, told
+from fxcast import logs, tracing
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.database import show_url
@@ -43,6 +46,8 @@ _PRUNE_EVERY_S = 3600.0
 class _Progress:
     state: str = "starting"
     problem: str = ""
+    outage: Outage = ""
+    seen: datetime | None = None
     refused: bool = False
     done: int = 0
     total: int = 0
@@ -80,6 +85,8 @@ class EngineShell:
         self._outage: tuple[datetime, str] | None = None  # since when something does not answer, and what
         self._renewed_s = time.monotonic()
         self._pruned_s = float("-inf")
+        self.meters = EngineMeters(setup, self._glance)
+        self.meters.board.start()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -122,13 +129,13 @@ class EngineShell:
         if self._parts is None or not self._started:
             problem = f" ({self._progress.problem})" if self._progress.problem else ""
             raise BadSetup(f"the engine is {self._progress.state}{problem} and trades nothing; set the kill switch once it runs")
-        with self._lock:
+        with self._lock, bound_contextvars(account=self._setup.account):
             self._parts.runner.set_kill_switch(KillSwitch(kill_switch), by=by, reason=reason)
 
     def look(self) -> None:
         """Look at once after what is open, and for what a person has asked of the kill switch."""
         if self._parts is not None and self._started:
-            with self._lock:
+            with self._lock, bound_contextvars(account=self._setup.account):
                 self._note(self._parts.runner.handle(()))
 
     def stop(self) -> None:
@@ -141,7 +148,12 @@ class EngineShell:
     def _state(self) -> EngineState:
         return EngineState() if self._parts is None else self._parts.runner.state
 
+    def _glance(self) -> Glance:
+        progress = self._progress
+        return Glance(status=progress.state, outage=progress.outage, seen=progress.seen, state=self._state())
+
     def _run(self) -> None:
+        bind_contextvars(account=self._setup.account)  # in every line of this thread
         end = "failed"
         try:
             end = "finished" if self._traded() and not self._stopping.is_set() else "stopped"
@@ -151,6 +163,7 @@ class EngineShell:
             try:
                 self._close()
             finally:
+                self.meters.ended(SystemClock().now())
                 self._progress.state = end  # last: whoever sees it may start a successor
 
     def _traded(self) -> bool:
@@ -165,6 +178,7 @@ class EngineShell:
         if not self._persist(parts.runner.start):
             return False
         self._started = True
+        self.meters.started(parts.runner.state, parts.ledger)
         return all(self._persist(partial(self._handle, parts, closed)) for closed in parts.runner.closed_candles())
 
     def _opened(self) -> EngineParts | None:
@@ -179,7 +193,7 @@ class EngineShell:
                 if held and str(error) != held:  # its engine lives: it has renewed the lease
                     raise
                 held = str(error)
-                self._progress.state, self._progress.problem = "waiting", held
+                self._progress.state, self._progress.problem, self._progress.outage = "waiting", held, outage_of(error)
                 if self._stopping.wait(1.0):
                     return None
         return parts[0]
@@ -189,18 +203,19 @@ class EngineShell:
         for pause_s in self._pauses():
             if self._stopping.is_set():
                 break
+            self._progress.seen = SystemClock().now()
             try:
                 with self._lock:
                     act()
             except Unavailable as error:
                 self._begin_outage(str(error))
                 self._progress.problem = f"{type(error).__name__}: {error}"
-                self._progress.state = "waiting"
+                self._progress.state, self._progress.outage = "waiting", outage_of(error)
                 log.warning("engine waits", problem=str(error), pause_s=round(pause_s, 1))
                 self._stopping.wait(pause_s)
                 self._keep_lease()
             else:
-                self._progress.problem = ""
+                self._progress.problem = self._progress.outage = ""
                 self._progress.state = "running"
                 self._end_outage()
                 return True
@@ -223,6 +238,7 @@ class EngineShell:
     def _keep(self, parts: EngineParts, event: RiskEvent) -> None:
         """Keep a risk event in the ledger, if it answers; a person was told already."""
         self._progress.risk_events.append(event)
+        self.meters.happened(event.kind)
         try:
             with self._lock:
                 parts.runner.note(event)
@@ -231,12 +247,31 @@ class EngineShell:
 
     def _handle(self, parts: EngineParts, closed: tuple[ClosedCandle, ...]) -> None:
         self._keep_lease()
-        self._note(parts.runner.handle(closed))
-        if closed:
+        if not closed:
+            with tracing.span("look after what is open", account=self._setup.account):
+                self._note(parts.runner.handle(()))
+        else:
+            self._note(self._handled(parts, closed))
             self._progress.done += len(closed)
             self._progress.last = closed[0].closed_at
             self._progress.lag_s = (parts.clock.now() - closed[0].closed_at).total_seconds()
+            self.meters.decided_after(self._progress.lag_s)
         self._prune(parts)
+
+    def _handled(self, parts: EngineParts, closed: tuple[ClosedCandle, ...]) -> LedgerBatch:
+        """Handle the candles of a moment, with the moment's name in every line and span of it."""
+        started, moment = time.monotonic(), closed[0].closed_at.isoformat()
+        parents = list(dict.fromkeys(each.traceparent for each in closed if each.traceparent is not None))
+        symbols = ",".join(each.window.symbol for each in closed)
+        about = {"account": self._setup.account, "moment": moment, "symbols": symbols}
+        span = tracing.span("handle candles", "consumer", parent=parents[0] if parents else None, links=parents[1:], **about)
+        with bound_contextvars(moment=moment), span:
+            batch = parts.runner.handle(closed)
+            # Most candles bring nothing, and a replay has a hundred thousand of them.
+            level = log.info if batch.signals or batch.intents or batch.transactions else log.debug
+            took_ms = round(1000 * (time.monotonic() - started), 1)
+            level("candles handled", symbols=symbols, signals=len(batch.signals), orders=len(batch.intents), took_ms=took_ms)
+        return batch
 
     def _note(self, batch: LedgerBatch) -> None:
         """Remember what the status shows."""
@@ -244,6 +279,8 @@ class EngineShell:
         self._progress.risk_events.extend(batch.risk_events)
         if batch.equity is not None:
             self._progress.equity = str(batch.equity.equity)
+        if self._parts is not None:
+            self.meters.handled(batch, self._parts.runner.state, self._parts.ledger)
 
     def _keep_lease(self) -> None:
         """Renew the lease when a third of it has passed. A database that does not answer is told by the next commit."""
@@ -298,8 +335,17 @@ class EngineShell:
             log.warning("lease not given back", problem=str(error))
 
 
+class TradingEngine(EngineShell):
+    """The shell in a process of its own, which it sets up."""
+
+    def __init__(self, setup: Setup) -> None:
+        logs.configure_actor()
+        tracing.configure("fxcast-engine")
+        super().__init__(setup)
+
+
 # Wrapped, not decorated: so the class keeps its type.
-EngineActor: Any = ray.remote(EngineShell)
+EngineActor: Any = ray.remote(TradingEngine)
 
 
 def actor_name(account: str) -> str:

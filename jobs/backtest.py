@@ -28,8 +28,9 @@ from jobs.backtest_lookahead import check_strategy, tell_checks
 from jobs.backtest_models import OWN, SHIPPED, Models, find_models
 from jobs.backtest_record import Origin, keep, open_records, other_trials, settings_content
 from jobs.backtest_run import Outcome, Show, run_period
-from jobs.backtest_settings import TradedSettings, renamed
+from jobs.backtest_settings import TradedSettings, renamed, with_params
 from jobs.entry import run
+from jobs.tuned_parameters import Parameters
 
 
 class BacktestJob(TradedSettings):
@@ -57,8 +58,15 @@ class BacktestJob(TradedSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestPlan:
-    """A period with everything that is needed to trade it; whatever can be refused has been."""
+    """A period with everything that is needed to trade it; whatever can be refused has been.
 
+    Attributes:
+        settings: As they are traded, with the values that `params` stands for.
+        parameters: Where these come from.
+    """
+
+    settings: BacktestJob
+    parameters: Parameters
     start: datetime
     stop: datetime
     data: MarketData
@@ -75,7 +83,9 @@ def plan_backtest(settings: BacktestJob) -> BacktestPlan:
         BadSetting: If a model is unknown, lacks a horizon, or has learned from the period (and `force` is off), or the store's
             candles are prices of another side than the market's.
         BadModelFolder: If a model can't be loaded or is of another timeframe.
+        BadSetup: If `params` is given and the database can't be read.
     """
+    settings, parameters = with_params(settings)
     timeframe = Timeframe(settings.timeframe)
     store = open_store(settings)
     end = last_close(store, settings.followed, timeframe)
@@ -100,11 +110,21 @@ def plan_backtest(settings: BacktestJob) -> BacktestPlan:
         "these figures are worthless."
         for name in models.of_unknown_past
     ]
-    return BacktestPlan(start=start, stop=stop, data=data, models=models, origin=origin, warnings=(*seen, *unknown))
+    return BacktestPlan(
+        settings=settings,
+        parameters=parameters,
+        start=start,
+        stop=stop,
+        data=data,
+        models=models,
+        origin=origin,
+        warnings=(*seen, *unknown, *parameters.warnings, *parameters.seen(start, stop)),
+    )
 
 
-def backtest(settings: BacktestJob, plan: BacktestPlan, *, command: str, show: Show) -> tuple[Findings, Outcome]:
+def backtest(plan: BacktestPlan, *, command: str, show: Show) -> tuple[Findings, Outcome]:
     """Trade the period on the connected cluster, measure it, and keep it in the database if there is one."""
+    settings = plan.settings
     outcome = run_period(settings, plan.data, plan.models, plan.start, plan.stop, show=show)
     records = open_records(settings.database_url)
     warnings = list(plan.warnings)
@@ -116,7 +136,7 @@ def backtest(settings: BacktestJob, plan: BacktestPlan, *, command: str, show: S
         forecasts=outcome.forecasts.get(OWN),
         other_sharpes=other_trials(records, settings, plan.origin, plan.start, plan.stop),
         warnings=warnings,
-        facts=facts_of(plan.origin, plan.data),
+        facts={**facts_of(plan.origin, plan.data), **plan.parameters.facts},
         command=command,
     )
     folder = output_folder(settings, plan.start)
@@ -190,7 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(settings: BacktestJob, command: str) -> int:
     plan = plan_backtest(settings)
+    settings = plan.settings
     console = new_console()
+    for sentence in plan.parameters.told:
+        console.print(sentence, markup=False)
     if settings.check_lookahead:
         with ray_session(), progress_bar() as progress:
             checks = check_strategy(
@@ -198,7 +221,7 @@ def _report(settings: BacktestJob, command: str) -> int:
             )
         return tell_checks(console, checks)
     with ray_session(), progress_bar() as progress:
-        findings, outcome = backtest(settings, plan, command=command, show=bars(progress))
+        findings, outcome = backtest(plan, command=command, show=bars(progress))
     tell(console, findings, outcome)
     folder = output_folder(settings, plan.start)
     console.print(f"written to {folder}: report.html, findings.json, trades.parquet, equity.parquet, pictures/", markup=False)

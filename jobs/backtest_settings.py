@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
 from fxcast.cluster.batch_forecast import Workers
 from fxcast.config import JobSettings
 from fxcast.trading.config import Pairs, PaperMarketConfig, TradingConfig
+from jobs.symbol_options import together
+from jobs.tuned_parameters import PARAMS, Parameters, with_parameters
 
 BenchmarkKey = Literal["no-scaling", "sssd", "random-walk", "buy-and-hold"]
 
@@ -28,6 +30,7 @@ class TradedSettings(JobSettings):
     sample: bool = Field(default=False, description="trade the packaged sample (hourly EUR/USD of 2017, asks), not a store")
     database_url: str = Field(default="sqlite:///runs/fxcast.db", repr=False, description="registry of models, record of backtests")
     trading: TradingConfig = Field(default=TradingConfig(), description="the engine's settings, as jobs.trade has them")
+    params: str | None = Field(default=None, description=PARAMS)
     market: PaperMarketConfig = Field(default=PaperMarketConfig(), description="what the simulated market charges, and the account")
     spreads: Literal["measured", "stated"] = Field(
         default="measured", description="by hour of day from the store's quotes where it has them, or those of `market`"
@@ -59,7 +62,22 @@ class TradedSettings(JobSettings):
         return Workers(actors=self.actors, gpus_each=self.gpus_each, batch_windows=self.batch_windows)
 
 
+TradedT = TypeVar("TradedT", bound=TradedSettings)
+
+
+def with_params(settings: TradedT) -> tuple[TradedT, Parameters]:
+    """Return the settings that are really traded, in which `params` is resolved and gone, and where their values come from.
+
+    Raises:
+        BadSetting, BadSetup: As `with_parameters`.
+    """
+    if settings.params is None:
+        return settings, Parameters(trading=settings.trading)
+    found = with_parameters(settings.trading, settings.params, settings.symbols, settings.timeframe, settings.database_url)
+    return settings.model_copy(update={"trading": found.trading, "params": None}), found
+
+
 def renamed(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with --from and --to, which can't be names in Python, as --start and --stop."""
-    parts = [argument.split("=", 1) for argument in arguments]
+    """Return a command line with --from and --to, which can't be names in Python, as --start and --stop; symbols in one word."""
+    parts = [argument.split("=", 1) for argument in together(arguments)]
     return ["=".join([_ALSO.get(name, name), *value]) for name, *value in parts]

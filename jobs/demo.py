@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -55,6 +56,7 @@ class DemoJob(JobSettings):
         default=TradingConfig(ldm4ts_horizons=(240, 960, 3840), forecast_interval_bars=5), description="how the engine trades"
     )
     max_candles: int | None = Field(default=None, ge=1, description="replay only the first candles of the test period")
+    web: bool = Field(default=False, description="serve the page beside the forecast service, and leave it open until Ctrl-C")
 
 
 def demo(settings: DemoJob, console: Console) -> DemoResult:
@@ -104,34 +106,51 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
 
         console.rule("4. Forecast service (Ray Serve)")
         with served(
-            REPOSITORY / "serve_configs" / "local.yaml",
+            REPOSITORY / "serve_configs" / ("web.yaml" if settings.web else "local.yaml"),
             args={"model_folder": str(model.folder), "metrics_database_url": database_url},
+            others={"web": _page_args(settings, store, database_url)} if settings.web else {},
             port=settings.port,
             dashboard_url=dashboard_url,
             timeout_s=120.0,
         ) as base_url:
             http_ms = _ask_over_http(console, base_url, series, test[0])
+            if settings.web:
+                console.print(f"the page: {base_url}/web/")
 
             console.rule("5. Trading engine (replay of the weeks after the validation period)")
             status = replay(setup)
 
-    console.rule("6. What came of it")
-    database = open_database(database_url)
-    spread = settings.trading.spread_pips * float(default_instrument(_SYMBOL).pip)
-    resolve_outcomes(database, series, spread=spread)
-    result = DemoResult(
-        folder=folder,
-        database=database,
-        series=series,
-        ingested=_quality(ingested),
-        setup=setup,
-        status=status,
-        model=model,
-        http_ms=http_ms,
-        seconds=time.monotonic() - started,
-    )
-    write_report(result, console)
+            console.rule("6. What came of it")
+            database = open_database(database_url)
+            spread = settings.trading.spread_pips * float(default_instrument(_SYMBOL).pip)
+            resolve_outcomes(database, series, spread=spread)
+            result = DemoResult(
+                folder=folder,
+                database=database,
+                series=series,
+                ingested=_quality(ingested),
+                setup=setup,
+                status=status,
+                model=model,
+                http_ms=http_ms,
+                seconds=time.monotonic() - started,
+            )
+            write_report(result, console)
+            if settings.web:
+                _stay_open(console, f"{base_url}/web/")
     return result
+
+
+def _page_args(settings: DemoJob, store: str, database_url: str) -> dict[str, Any]:
+    return {"database_url": database_url, "store": store, "api_url": f"http://127.0.0.1:{settings.port}"}
+
+
+def _stay_open(console: Console, url: str) -> None:
+    console.print(f"\nthe page stays open at {url}, on this machine only; Ctrl-C ends it")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print("closing")
 
 
 def _clear(folder: Path) -> None:

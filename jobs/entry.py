@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fxcast import logs
 from fxcast.errors import BadSetup, FxcastError, Refused
 
 REFUSED = 2
@@ -21,10 +22,12 @@ def run(main_function: Callable[[], int]) -> int:
     else is our own bug and keeps its traceback.
     """
     try:
+        logs.configure()
         _enter_home()
         return main_function()
     except FxcastError as error:
-        sys.stderr.write(f"error: {error}\n")
+        # It may repeat what was given, and a database's URL holds a password.
+        sys.stderr.write(f"error: {logs.scrubber()(str(error))}\n")
         return REFUSED if isinstance(error, Refused) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

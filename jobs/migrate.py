@@ -20,14 +20,28 @@ class MigrateSettings(JobSettings):
     database_url: str = Field(
         default="sqlite:///runs/fxcast.db", description="SQLAlchemy URL of the database (FXCAST_DATABASE_URL)"
     )
+    grant_to: str | None = Field(
+        default=None,
+        description="PostgreSQL: role that jobs and actors use; it gets the rights that they need on the tables, and no others",
+    )
+    grant_read_to: str | None = Field(default=None, description="PostgreSQL: role of people who look; it may only read")
 
 
 def main() -> int:
     """Run the job."""
     settings = MigrateSettings.parse()
-    before = revision_of(settings.database_url)
-    migrate(settings.database_url)
-    log.info("database migrated", database=show_url(settings.database_url), before=before, now=revision_of(settings.database_url))
+    url = settings.database_url
+    before = revision_of(url)
+    migrate(url)
+    log.info("database migrated", database=show_url(url), before=before, now=revision_of(url))
+    if settings.grant_to is None and settings.grant_read_to is None:
+        return 0
+    from fxcast.adapters.storage.roles import grant_to_app, grant_to_reader  # they take a second to import: Optuna
+
+    for role, grant in ((settings.grant_to, grant_to_app), (settings.grant_read_to, grant_to_reader)):
+        if role is not None:
+            grant(url, role)
+            log.info("rights granted", role=role, by=grant.__name__)
     return 0
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from typing import Self
 
 import structlog
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.database import Database, answering, open_database
 from fxcast.adapters.storage.predictions import resolve_outcomes
 from fxcast.adapters.storage.quality import update_quality
 from fxcast.adapters.storage.waiting import count_waiting, forecast_series, waiting_forecasts, waiting_series
+from fxcast.cluster.outcome_meters import OutcomeMeters
 from fxcast.config import JobSettings
 from fxcast.data.outcome_candles import outcome_candles
 from fxcast.data.store import CandleStore
 from fxcast.domain.instrument import default_instrument
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadCandles, DatabaseUnavailable, StoreUnavailable
+from jobs.engine_calls import running_cluster
 from jobs.entry import run
 
 log = structlog.get_logger(__name__)
@@ -38,6 +43,17 @@ class OutcomesJob(JobSettings):
     calibrate: bool = Field(
         default=True, description="let online calibrations learn; off where forecasts are given out without their widths"
     )
+    metrics: bool = Field(
+        default=False,
+        description="with --every: show the scores to Prometheus, through the Ray cluster that runs",
+    )
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        if self.metrics and self.every is None:
+            problem = "metrics: found without every; Ray forgets what a process has shown when that has ended"
+            raise PydanticCustomError("metrics", problem)
+        return self
 
 
 def fill_in_outcomes(settings: OutcomesJob, database: Database, now: datetime, *, only_waiting: bool = False) -> int:
@@ -84,16 +100,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _repeat(settings: OutcomesJob) -> int:
-    database, clock = open_database(settings.database_url), SystemClock()
+    database, clock, store = open_database(settings.database_url), SystemClock(), CandleStore(settings.store)
     fill_in_outcomes(settings, database, clock.now())
-    while settings.every is not None:
-        time.sleep(settings.every)  # the pause that --every asks for: outcomes come with time, and nobody announces them
-        try:
-            with answering(settings.database_url):
-                fill_in_outcomes(settings, database, clock.now(), only_waiting=True)
-        except DatabaseUnavailable as error:
-            log.warning("outcomes not filled in", problem=str(error))
+    with ExitStack() as opened:
+        meters = opened.enter_context(_shown()) if settings.metrics else None
+        while settings.every is not None:
+            if meters is not None:
+                meters.show(database, store)
+            time.sleep(settings.every)  # the pause that --every asks for: outcomes come with time, and nobody announces them
+            try:
+                with answering(settings.database_url):
+                    fill_in_outcomes(settings, database, clock.now(), only_waiting=True)
+            except DatabaseUnavailable as error:
+                log.warning("outcomes not filled in", problem=str(error))
     return 0
+
+
+@contextmanager
+def _shown() -> Generator[OutcomeMeters]:
+    """Join the cluster that runs, and show scores there for the length of the block."""
+    with running_cluster():
+        meters = OutcomeMeters()
+        meters.board.start()
+        try:
+            yield meters
+        finally:
+            meters.board.close()
 
 
 if __name__ == "__main__":

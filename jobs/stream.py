@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import ray
@@ -247,11 +247,7 @@ def _cluster(settings: StreamJob) -> Generator[None]:
     """Connect to Ray; for a feed that runs already that is its cluster, never a new one."""
     if settings.attach or settings.stop:
         os.environ.setdefault("RAY_ADDRESS", "auto")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(ray_session(num_cpus=2))
-        except ConnectionError as error:
-            raise BadSetup(f"no Ray cluster to join: {error}; set RAY_ADDRESS, or start the feed first") from None
+    with ray_session(num_cpus=2):
         yield
 
 

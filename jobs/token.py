@@ -47,8 +47,9 @@ class TokenJob(JobSettings):
         description="create, rotate (a new secret beside the old one, for a while), revoke (at once) or list"
     )
     name: str | None = Field(default=None, description="who uses the token; of all but list")
-    scopes: tuple[Literal["forecast", "admin"], ...] | None = Field(
-        default=None, description="of create: forecast, admin (includes forecast)"
+    scopes: tuple[Literal["forecast", "view", "trade", "admin"], ...] | None = Field(
+        default=None,
+        description="of create: forecast (of the API), view (the page), trade (the page, and what it changes), admin (all)",
     )
     expires_days: float | None = Field(
         default=None,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,7 +29,8 @@ from fxcast.terminal import new_console, progress_bar
 from jobs.engine_calls import call, follow
 from jobs.engine_view import StateLines, engine_view
 from jobs.entry import run
-from jobs.trade_setup import TradeSettings, feed_settings, live_setup, model_folder, model_to_serve, replay_setup
+from jobs.trade_setup import TradeSettings, feed_settings, live_setup, model_folder, model_to_serve, replay_setup, with_params
+from jobs.tuned_parameters import Parameters
 
 Look = Callable[[EngineStatus], None]
 Show = Callable[[ActorHandle[Any], Look], EngineStatus]
@@ -46,6 +46,9 @@ class TradeJob(JobSettings):
     paper broker. live: the same against a real broker; real money also needs allow_live and the account's id. Paper and live
     engines are left running by Ctrl-C where the cluster was there before. Run again with the same account, an engine goes on
     where it stopped. jobs.control shows it, throws its kill switch and stops it.
+
+    --params best: trade with what is promoted for each symbol and timeframe. It is looked up when an engine is started; one that
+    runs keeps what it was started with, whatever is promoted or rolled back.
     """
 
     mode: Literal["replay", "paper", "live"] = Field(default="replay", description="replay, paper or live")
@@ -54,19 +57,20 @@ class TradeJob(JobSettings):
     database_url: str | None = Field(
         default=None, repr=False, description="the ledger, where engine.database_url is not set (FXCAST_DATABASE_URL)"
     )
+    params: str | None = Field(default=None, description="where engine.params is not set: best, or the name or id of a search")
     serve_config: Path = Field(
         default=REPOSITORY / "serve_configs" / "local.yaml", description="replay: deployed if no service runs"
     )
     port: int = Field(default=8000, ge=1, le=65535, description="HTTP port of that service")
 
     def settings(self) -> TradeSettings:
-        """Return the engine's settings with store and database filled in, and absolute paths.
+        """Return the engine's settings with store, database and `params` filled in, and absolute paths.
 
         Raises:
-            BadSetting: If the store or the database is given twice, and differently.
+            BadSetting: If one of them is given twice, and differently.
             BadSetup: If the database URL can't be read.
         """
-        given = {name: value for name in ("store", "database_url") if (value := getattr(self, name)) is not None}
+        given = {name: value for name in ("store", "database_url", "params") if (value := getattr(self, name)) is not None}
         for name, value in given.items():  # the values are not repeated: a URL may hold a password
             if name in self.engine.model_fields_set and getattr(self.engine, name) != value:
                 raise BadSetting(f"{name} and engine.{name} differ; give one of them (FXCAST_{name.upper()} sets the first)")
@@ -165,15 +169,6 @@ def _follow_live(engine: ActorHandle[Any], look: Look, show: Look) -> EngineStat
     return follow(engine, both, patience_s=float("inf"))
 
 
-@contextmanager
-def _cluster() -> Generator[str]:
-    try:
-        with ray_session(num_cpus=4) as dashboard_url:
-            yield dashboard_url
-    except ConnectionError as error:
-        raise BadSetup(f"no Ray cluster to join: {error}; set RAY_ADDRESS, or unset it to start one here") from None
-
-
 def _check_feed(wanted: FeedSettings) -> None:
     """See that the feed, if one runs, brings what the engine needs.
 
@@ -203,28 +198,47 @@ def _report(settings: TradeJob) -> int:
     engine = settings.settings()
     joins = "RAY_ADDRESS" in os.environ
     show = _show_replay if settings.mode == "replay" else _show_live
-    with _cluster() as dashboard_url:
+    with ray_session(num_cpus=4) as dashboard_url:
         found = find_engine(engine.account)
         if found is not None:
             _check_mode(engine.account, found, settings.mode)
+            if engine.params is not None:
+                console.print("the engine runs, and keeps the values that it was started with: --params counts at its next start")
             status = attach(engine.account, found, show)
         elif settings.mode == "replay":
-            status = _replay(settings, engine, dashboard_url)
+            status = _replay(settings, *_with_params(engine, console), console, dashboard_url)
         else:
-            setup = live_setup(engine, settings.mode)
+            setup = live_setup(_with_params(engine, console)[0], settings.mode)
             status = _trade(setup, engine, console, joins=joins)
     _summarise(engine, status, console)
     return 0
 
 
-def _replay(settings: TradeJob, engine: TradeSettings, dashboard_url: str) -> EngineStatus:
+def _with_params(engine: TradeSettings, console: Console) -> tuple[TradeSettings, Parameters]:
+    """Look up what `params` stands for, and say what will be traded."""
+    engine, found = with_params(engine)
+    for warning in found.warnings:
+        console.print(warning, style="bold red", markup=False)
+    for sentence in found.told:
+        console.print(sentence, markup=False)
+    return engine, found
+
+
+def _replay(settings: TradeJob, engine: TradeSettings, found: Parameters, console: Console, dashboard_url: str) -> EngineStatus:
     """Replay with the service that runs, or with one deployed for the length of the replay; without LDM4TS with none."""
+
+    def setup_with(model_version: str | None) -> ReplaySetup:
+        setup = replay_setup(engine, model_version)
+        for warning in found.seen(setup.start, setup.stop):
+            console.print(warning, style="bold red", markup=False)
+        return setup
+
     require_unused(engine.broker_file)
     if not engine.trading.use_ldm4ts:
-        return replay(replay_setup(engine, None))
+        return replay(setup_with(None))
     if is_running(engine.application):
-        return replay(replay_setup(engine, ServeForecasts(engine.application).describe(engine.timeframe).model_version))
-    setup = replay_setup(engine, model_to_serve(engine).model_version)
+        return replay(setup_with(ServeForecasts(engine.application).describe(engine.timeframe).model_version))
+    setup = setup_with(model_to_serve(engine).model_version)
     with served(
         settings.serve_config,
         args={"model_folder": str(model_folder(engine)), "timeframe": engine.timeframe},

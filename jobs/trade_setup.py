@@ -22,6 +22,7 @@ from fxcast.domain.candle import to_datetime
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting, BadSetup
 from fxcast.models.summary import ForecasterSummary, check_forecaster
+from jobs.tuned_parameters import PARAMS, Parameters, with_parameters
 
 
 class FeedChoice(Settings):
@@ -41,6 +42,9 @@ class FeedChoice(Settings):
 class TradeSettings(EngineSettings):
     """An engine; for a replay the period where the model and the store don't say it, else the feed and the broker."""
 
+    params: str | None = Field(
+        default=None, description=f"{PARAMS}. Looked up once, when the engine is started: it keeps them as long as it runs"
+    )
     start: AwareDatetime | None = Field(
         default=None,
         description="replay: the first candle closes at or after it; by default the end of what the model was trained on",
@@ -53,6 +57,18 @@ class TradeSettings(EngineSettings):
     oanda: OandaBrokerSettings = Field(default=OandaBrokerSettings(), description="live: which account at OANDA")
     ctrader: CTraderBrokerSettings = Field(default=CTraderBrokerSettings(), description="live: which account of cTrader")
     poll_s: float = Field(default=5.0, gt=0, description="paper and live: how often to look after what is open between candles")
+
+
+def with_params(engine: TradeSettings) -> tuple[TradeSettings, Parameters]:
+    """Return the settings that the engine will trade, in which `params` is resolved and gone, and where their values come from.
+
+    Raises:
+        BadSetting, BadSetup: As `with_parameters`.
+    """
+    if engine.params is None:
+        return engine, Parameters(trading=engine.trading)
+    found = with_parameters(engine.trading, engine.params, engine.symbols, engine.timeframe, engine.database_url)
+    return engine.model_copy(update={"trading": found.trading, "params": None}), found
 
 
 def model_to_serve(engine: EngineSettings) -> ForecasterSummary:
@@ -140,7 +156,7 @@ def live_setup(engine: TradeSettings, mode: Literal["paper", "live"]) -> LiveSet
         raise BadSetting(f"engine.broker: found {engine.broker} with --mode paper; allowed: none, or --mode live")
     if mode == "live" and engine.broker is None:
         raise BadSetting("engine.broker: missing; --mode live needs oanda or ctrader")
-    fields = {name: value for name, value in dict(engine).items() if name not in {"start", "stop", "feed", "broker"}}
+    fields = {name: value for name, value in dict(engine).items() if name not in {"params", "start", "stop", "feed", "broker"}}
     fields |= {"provider": engine.feed.provider, "broker": engine.broker or "paper"}
     if engine.feed.provider == "replay":  # its candles may be stored before the engine looks
         fields["begin"] = engine.feed.start or datetime.fromtimestamp(0, UTC)

@@ -191,6 +191,7 @@ def _facts(plan: WalkForwardPlan) -> dict[str, str]:
         "account": "each fold begins with a new account; here their returns are compounded, and sizes and money of a fold's trades "
         "are multiplied by what the folds before it have grown to. What a fold held at its end counts as it was last marked.",
         "folds' own figures": f"{settings.folder}/fold-01 …: findings.json, trades.parquet, equity.parquet",
+        **plan.parameters.facts,
     }
 
 
@@ -203,6 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(settings: WalkForwardJob, command: str) -> int:
     plan = plan_walk_forward(settings)
     console = new_console()
+    for sentence in plan.parameters.told:
+        console.print(sentence, markup=False)
     with ray_session(num_cpus=_cpus(settings)):
         findings = walk_forward(plan, command=command)
     tell(console, findings)

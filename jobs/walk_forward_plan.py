@@ -25,15 +25,18 @@ from fxcast.models.index import check_folder
 from fxcast.models.shipped import shipped_model, shipped_opponent
 from jobs.backtest_candles import last_close
 from jobs.backtest_models import OWN, SHIPPED, SSSD, Models, find_models
+from jobs.backtest_settings import with_params
 from jobs.evaluated_model import RANDOM_WALK, find_model
+from jobs.tuned_parameters import Parameters
 from jobs.walk_forward_settings import WalkForwardJob
 
 # What a walk-forward is made of besides these must be the same when it goes on. Of candles and models that are given, what they
-# hold counts instead of where they lie; and a fold that is still trained compares its autoencoder itself.
+# hold counts instead of where they lie; of `params` the values that it stands for, which are in `trading`; and a fold that is still
+# trained compares its autoencoder itself.
 _FREE_TO_CHANGE = {
     *("name", "start", "stop", "store", "sample", "database_url", "forecasts", "models", "storage_path", "walk_forwards"),
-    *("actors", "gpus_each", "batch_windows", "train_workers", "use_gpu", "cpus_per_worker", "concurrency"),
-    *("draws", "seed", "force", "autoencoder", "text_encoder", "start_from", "model", "sssd"),
+    *("actors", "gpus_each", "batch_windows", "train_workers", "use_gpu", "cpus_per_worker", "gpus_per_worker", "concurrency"),
+    *("draws", "seed", "force", "autoencoder", "text_encoder", "start_from", "model", "sssd", "params"),
 }
 
 
@@ -42,12 +45,13 @@ class WalkForwardPlan:
     """A walk-forward that may begin, or go on.
 
     Attributes:
-        settings: As given, with the packaged sample in a store.
+        settings: As given, with the packaged sample in a store, and traded with the values that `params` stands for.
         identity: What an interrupted run must share with the one that goes on, plain JSON types.
         content: All that can change the outcome besides candles and period, as JSON.
         start_from: Folder of the model that the first fold begins with.
         fixed: Models that no fold trains.
         seen: Those of them that have learned from a test period, which is only so if it was forced; with where their candles end.
+        parameters: Where values of `params` come from.
     """
 
     settings: WalkForwardJob
@@ -61,6 +65,7 @@ class WalkForwardPlan:
     start_from: Path | None
     fixed: Models
     seen: dict[str, datetime]
+    parameters: Parameters
 
     @property
     def settings_hash(self) -> str:
@@ -80,7 +85,8 @@ class WalkForwardPlan:
             f"{self.folds[0].test[0]:%Y-%m-%d %H:%M} UTC, these figures are worthless."
             for name in self.fixed.of_unknown_past
         ]
-        return (*seen, *unknown)
+        found = self.parameters
+        return (*seen, *unknown, *found.warnings, *found.seen(self.folds[0].test[0], self.folds[-1].test[1]))
 
     def fold_folder(self, fold: Fold) -> Path:
         """Return where a fold keeps what came of it."""
@@ -107,7 +113,9 @@ def plan_walk_forward(settings: WalkForwardJob) -> WalkForwardPlan:
         BadSetting: If a fold is longer than the data, the purge shorter than the longest horizon, a model has seen what it would be
             tested or validated on, or the name is that of a run with other settings.
         BadModelFolder: If a model that is given can't be loaded.
+        BadSetup: If `params` is given and the database can't be read.
     """
+    settings, parameters = with_params(settings)
     _check_refit(settings)
     settings = _with_store(settings)
     timeframe = Timeframe(settings.timeframe)
@@ -145,6 +153,7 @@ def plan_walk_forward(settings: WalkForwardJob) -> WalkForwardPlan:
         start_from=start_from,
         fixed=fixed,
         seen=_seen(settings, fixed, folds),
+        parameters=parameters,
     )
     refuse_another_run(plan.identity, storage_path=absolute_location(settings.walk_forwards), name=settings.name)
     _require_free_names(plan)

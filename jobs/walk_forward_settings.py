@@ -77,7 +77,8 @@ class WalkForwardJob(TradedSettings):
     train_workers: Annotated[str, BeforeValidator(str)] = Field(
         default="1", pattern=f"^{WORKERS_PATTERN}$", description="Ray Train workers of a fold: a number, or MIN:MAX"
     )
-    use_gpu: bool = Field(default=False, description="train with one GPU a worker")
+    use_gpu: bool = Field(default=False, description="train on GPUs")
+    gpus_per_worker: float = Field(default=1.0, gt=0, description="with use_gpu: GPUs of a training worker, or a share of one")
     cpus_per_worker: float = Field(default=1.0, gt=0, description="CPUs that Ray reserves for a training worker")
     concurrency: int | None = Field(
         default=None, ge=1, description="folds at once; by default as many as the cluster has room to train"

@@ -33,10 +33,15 @@ _AS_GIVEN = (
 )
 
 
-def train_fold(plan: WalkForwardPlan, fold: Fold, start_from: Path | None, show: Show) -> Mapping[str, str]:
+def train_fold(
+    plan: WalkForwardPlan, fold: Fold, start_from: Path | None, show: Show, *, registers: bool = True
+) -> Mapping[str, str]:
     """Train what a fold lacks, on the connected cluster; return the hashes of its models by what they are for.
 
     A training that was stopped goes on from its last checkpoint; models that are there are not trained again.
+
+    Args:
+        registers: Put them into the registry, if there is one.
 
     Raises:
         BadCandles: If a period has too few candles.
@@ -50,9 +55,9 @@ def train_fold(plan: WalkForwardPlan, fold: Fold, start_from: Path | None, show:
     wanted = trained_models(plan, fold)
     if wanted is not None:
         return wanted
-    _train_ldm4ts(plan, fold, start_from, show)
+    _train_ldm4ts(plan, fold, start_from, show, registers=registers)
     if plan.settings.trains_sssd:
-        _train_sssd(plan, fold, show)
+        _train_sssd(plan, fold, show, registers=registers)
     made = _hashes(plan, fold)
     mark_trained(folder, made)
     return made
@@ -71,7 +76,7 @@ def _hashes(plan: WalkForwardPlan, fold: Fold) -> dict[str, str]:
     return {name: folder_hash(folder) if folder.is_dir() else "" for name, folder in folders.items()}
 
 
-def _train_ldm4ts(plan: WalkForwardPlan, fold: Fold, start_from: Path | None, show: Show) -> None:
+def _train_ldm4ts(plan: WalkForwardPlan, fold: Fold, start_from: Path | None, show: Show, *, registers: bool) -> None:
     settings, folder = plan.settings, plan.model_folder(fold)
     training = _training_plan(plan, fold, start_from)
     outcome = train_model(training, show)
@@ -79,7 +84,8 @@ def _train_ldm4ts(plan: WalkForwardPlan, fold: Fold, start_from: Path | None, sh
         raise BadModelFolder(str(folder), "the training run ended without a model")
     _remove(folder)
     install_model(outcome.model, folder, preset=settings.preset, timeframe=settings.timeframe)
-    _register(settings, folder, training, settings.preset, outcome.data_hash, outcome.metrics)
+    if registers:
+        _register(settings, folder, training, settings.preset, outcome.data_hash, outcome.metrics)
 
 
 def _training_plan(plan: WalkForwardPlan, fold: Fold, start_from: Path | None) -> TrainPlan:
@@ -92,13 +98,14 @@ def _training_plan(plan: WalkForwardPlan, fold: Fold, start_from: Path | None) -
         test_from=fold.test[0],
         until=fold.test[0],
         workers=settings.train_workers,
+        resources_per_worker={"GPU": settings.gpus_per_worker} if settings.use_gpu else {},
         storage_path=_storage(settings),
     )
     # The job's periods begin with the store and have the shortest purge; the fold's may begin later, and be further apart.
     return plan_training(job).model_copy(update={"train": fold.train, "validation": fold.validation})
 
 
-def _train_sssd(plan: WalkForwardPlan, fold: Fold, show: Show) -> None:
+def _train_sssd(plan: WalkForwardPlan, fold: Fold, show: Show, *, registers: bool) -> None:
     settings, folder = plan.settings, plan.sssd_folder(fold)
     shape = settings.sssd_options.model_dump(exclude={"calibrate"})
     horizons = preset_config(settings.preset, settings.timeframe).horizons_minutes
@@ -118,7 +125,8 @@ def _train_sssd(plan: WalkForwardPlan, fold: Fold, show: Show) -> None:
     outcome = train_sssd(training, show)
     _remove(folder)
     install_model(outcome.checkpoint, folder, timeframe=settings.timeframe)
-    _register(settings, folder, training, "sssd", outcome.data_hash, outcome.metrics)
+    if registers:
+        _register(settings, folder, training, "sssd", outcome.data_hash, outcome.metrics)
 
 
 def _storage(settings: WalkForwardJob) -> str:

@@ -10,13 +10,14 @@ from fxcast.data.store import CandleStore
 from fxcast.domain.candle import to_datetime
 from fxcast.trading.config import TradingConfig
 from tests.factories import make_series
+from tests.state import job_database
 
 
 def make_setup(folder: Path, *, account: str = "calm") -> ReplaySetup:
     """A setup that trades trends and extremes on a random walk, without Ray."""
     series = make_series(bars=600, seed=4, range_width=0.0003)
     CandleStore(folder / "store").append(series)
-    database_url = f"sqlite:///{folder / 'ledger.db'}"
+    database_url = job_database(folder, "ledger")
     migrate(database_url)
     return ReplaySetup(
         account=account,

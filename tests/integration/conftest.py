@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
-import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import ray
 import torch
+import yaml
 from sqlalchemy import Engine
 
 from fxcast import __version__
@@ -26,8 +24,17 @@ from fxcast.models.config import preset_config
 from fxcast.models.folder import save_pretrained
 from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.text import SENTENCES
+from tests.cluster_nodes import joined
 from tests.databases import DATABASES, new_database
 from tests.ports import free_port
+from tests.state import job_store
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the Ray cluster: there is room for one, and the rest runs two at once (see the Makefile)."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "dashboard_url" in item.fixturenames:
+            item.add_marker("ray")
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +51,9 @@ def series() -> CandleSeries:
 
 
 @pytest.fixture(scope="session")
-def store(series: CandleSeries, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(series: CandleSeries, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A candle store that holds the sample."""
-    root = tmp_path_factory.mktemp("store")
+    root = job_store(tmp_path_factory.mktemp("store"))
     CandleStore(root).append(series)
     return root
 
@@ -63,10 +70,20 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def service_url(dashboard_url: str, model_folder: Path) -> Iterator[str]:
-    """The forecast service, deployed from serve_configs/local.yaml; its base URL."""
+def service_url(dashboard_url: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The forecast service, deployed from serve_configs/local.yaml; its base URL.
+
+    It stays for all tests that follow, so it is one replica that takes next to no CPU from them: a search or a training which waits
+    for the CPUs that a second replica holds would wait until that is given up, minutes later.
+    """
+    config = yaml.safe_load((REPOSITORY / "serve_configs" / "local.yaml").read_text())
+    inference, _ = config["applications"][0]["deployments"]
+    inference["autoscaling_config"]["max_replicas"] = 1
+    inference["ray_actor_options"] = {"num_cpus": 0.1}
+    path = tmp_path_factory.mktemp("serve_configs") / "local.yaml"
+    path.write_text(yaml.safe_dump(config))
     with served(
-        REPOSITORY / "serve_configs" / "local.yaml",
+        path,
         args={"model_folder": str(model_folder)},
         port=free_port(),
         dashboard_url=dashboard_url,
@@ -79,30 +96,8 @@ def service_url(dashboard_url: str, model_folder: Path) -> Iterator[str]:
 def gpu_node(dashboard_url: str) -> Generator[str]:
     """Let a machine with two GPUs, which are not there, join the cluster; its id."""
     assert dashboard_url
-    context = ray.get_runtime_context()
-    before = {node["NodeID"] for node in ray.nodes()}
-    (head,) = (node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    command = [
-        str(Path(sys.executable).parent / "ray"),
-        *("start", "--address", context.gcs_address, "--node-ip-address", head["NodeManagerAddress"]),
-        *("--num-cpus", "2", "--num-gpus", "2", "--object-store-memory", "100000000", "--block"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
-        try:
-            yield joined(before, node)
-        finally:
-            node.terminate()
-
-
-def joined(before: set[str], process: subprocess.Popen[bytes]) -> str:
-    """Wait until a node is there that was not before."""
-    for _ in range(240):
-        new = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in before]
-        if new:
-            return new[0]
-        assert process.poll() is None, "ray start has ended"
-        threading.Event().wait(0.25)  # between looks at what another process does
-    raise AssertionError("no node joined in a minute")
+    with joined(cpus=2, gpus=2) as node:
+        yield node.node_id
 
 
 @pytest.fixture(autouse=True, scope="session")

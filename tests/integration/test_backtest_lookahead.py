@@ -134,6 +134,7 @@ def test_the_command_passes_all_sources_of_fxcast_and_an_honest_one(market: Mapp
     assert "at 3 cuts" in done.stdout
 
 
+@pytest.mark.long
 def test_the_command_catches_a_source_that_remembers_another_run(market: Mapping[str, CandleSeries], tmp_path: Path) -> None:
     done = command(market, tmp_path, "Rememberer")
     assert done.returncode == 1, done.stdout + done.stderr

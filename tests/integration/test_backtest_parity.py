@@ -21,6 +21,7 @@ from fxcast.domain.order import Fill, Financing
 from fxcast.models.load import load_forecaster
 from fxcast.trading.config import CandleSide, ManagementConfig, PaperMarketConfig, RiskLimits, TradingConfig
 from jobs.trade import replay
+from tests.state import job_database
 
 _FIRST, _CANDLES = 2400, 700
 _HORIZONS = (240, 960, 3840)
@@ -64,7 +65,7 @@ _TRADING = {
 
 @pytest.mark.parametrize("sources", _TRADING)
 def test_backtest_and_paper_engine_agree_to_the_cent(
-    sources: str, service_url: str, model_folder: Path, store: Path, series: CandleSeries, tmp_path: Path
+    sources: str, service_url: str, model_folder: Path, store: str, series: CandleSeries, tmp_path: Path
 ) -> None:
     assert service_url
     setup = _replay_setup(_TRADING[sources], store, series, tmp_path)
@@ -88,12 +89,12 @@ def test_backtest_and_paper_engine_agree_to_the_cent(
     assert len(points) == _CANDLES
 
 
-def _replay_setup(trading: TradingConfig, store: Path, series: CandleSeries, tmp_path: Path) -> ReplaySetup:
-    database_url = f"sqlite:///{tmp_path / 'ledger.db'}"
+def _replay_setup(trading: TradingConfig, store: str, series: CandleSeries, tmp_path: Path) -> ReplaySetup:
+    database_url = job_database(tmp_path, "ledger")
     migrate(database_url)
     return ReplaySetup(
         account="parity",
-        store=str(store),
+        store=store,
         database_url=database_url,
         broker_file=tmp_path / "parity.db",
         start=to_datetime(series.close_times[_FIRST]),

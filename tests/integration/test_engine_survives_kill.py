@@ -22,18 +22,19 @@ from fxcast.errors import BadSetup
 from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from jobs.engine_calls import follow
 from jobs.trade import replay
+from tests.state import job_database
 
 _FIRST, _CANDLES = 2400, 400
 _KILL_AT = (37, 158, 311)  # between forecasts, and not at their interval
 
 
 @pytest.fixture
-def setup(store: Path, series: CandleSeries, tmp_path: Path) -> ReplaySetup:
-    database_url = f"sqlite:///{tmp_path / 'ledger.db'}"
+def setup(store: str, series: CandleSeries, tmp_path: Path) -> ReplaySetup:
+    database_url = job_database(tmp_path, "ledger")
     migrate(database_url)
     return ReplaySetup(
         account="calm",
-        store=str(store),
+        store=store,
         database_url=database_url,
         broker_file=tmp_path / "calm.db",
         start=to_datetime(series.close_times[_FIRST]),

@@ -25,6 +25,7 @@ from fxcast.trading.runner import Runner
 from tests.factories import HOUR, make_series
 from tests.fakes import ScriptedForecasts, SeriesFeed, SettableClock
 from tests.fault_worlds import HORIZON_BARS, TRADING, OandaWorld, oanda_world, rising
+from tests.state import job_database
 
 FRIDAY = datetime(2017, 3, 10, 20, tzinfo=UTC)  # two hours before New York closes the week, and changes its clocks
 SUNDAY_OPEN = datetime(2017, 3, 12, 21, tzinfo=UTC)
@@ -80,7 +81,7 @@ class PaperWeek:
         self.clock = SettableClock(first_close)
         market = PaperMarketConfig(swap_pct_long={"EURUSD": Decimal("-3.65")})
         self.broker = PaperBroker(None, market)
-        url = f"sqlite:///{folder / 'ledger.db'}"
+        url = job_database(folder, "ledger")
         migrate(url)
         self.ledger = SqlLedger(open_database(url), "paper")
         self.days: dict[datetime, date | None] = {}

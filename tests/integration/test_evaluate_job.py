@@ -136,11 +136,11 @@ def test_a_run_that_is_stopped_goes_on_with_the_months_that_were_complete(tmp_pa
 
 
 def test_a_model_folder_is_evaluated_against_the_random_walk_twice_and_forecast_once(
-    tmp_path: Path, store: Path, model_folder: Path
+    tmp_path: Path, store: str, model_folder: Path
 ) -> None:
     settings = EvaluateJob.parse(
         [
-            *("--model", str(model_folder), "--store", str(store), "--forecasts", str(tmp_path / "forecasts")),
+            *("--model", str(model_folder), "--store", store, "--forecasts", str(tmp_path / "forecasts")),
             *("--database-url", f"sqlite:///{tmp_path / 'none.db'}", "--num-samples", "10", "--step-bars", "24"),
             *("--start", "2017-10-01T00:00:00Z", "--stop", "2017-11-15T00:00:00Z", "--horizons", "[240,960]", "--actors", "1"),
         ]

@@ -123,8 +123,8 @@ def test_csv_without_a_valid_row_exits_2(tmp_path: Path) -> None:
     assert "no valid candle" in answer.stderr
 
 
-def test_forecast_of_the_last_candles_of_the_store_is_printed_by_the_command(model_folder: Path, store: Path) -> None:
-    answer = _run("jobs.forecast", "--model", str(model_folder), "--store", str(store), "--num-samples", "5", "--as-json")
+def test_forecast_of_the_last_candles_of_the_store_is_printed_by_the_command(model_folder: Path, store: str) -> None:
+    answer = _run("jobs.forecast", "--model", str(model_folder), "--store", store, "--num-samples", "5", "--as-json")
     assert answer.returncode == 0, answer.stderr
     prediction = json.loads(answer.stdout)
     assert prediction["made_at"] == "2017-12-29T22:00:00+00:00"
@@ -148,7 +148,7 @@ def test_forecast_from_a_csv_lists_the_rows_that_it_refuses(
 
 
 def test_forecast_with_a_model_of_another_timeframe_or_none_says_what_to_do(
-    tmp_path: Path, store: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: str, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -156,5 +156,5 @@ def test_forecast_with_a_model_of_another_timeframe_or_none_says_what_to_do(
         (("--model", str(broken)), "incomplete, missing model_index.json"),
         (("--model", str(model_folder), "--horizons", "[7]"), "horizons: found 7; allowed: any of [240, 960, 3840] minutes"),
     ):
-        assert forecast.main(["--store", str(store), *arguments]) == 2
+        assert forecast.main(["--store", store, *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,26 +23,12 @@ from fxcast.domain.portfolio import EquityPoint
 from fxcast.errors import AccountTaken, DatabaseUnavailable, LeaseLost
 from fxcast.trading.ports import LedgerBatch
 from fxcast.trading.state import EngineState, KillSwitch
-from tests.databases import DATABASES, new_database
+from tests.databases import new_database
 
 NOON = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
 ACCOUNT = "oanda:101-004-1234567-001"
 TTL_S = 30.0
 AFTER_TTL = NOON + timedelta(seconds=TTL_S)
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    url = new_database(request.param, tmp_path)
-    migrate(url)
-    return url
-
-
-@pytest.fixture
-def database(url: str) -> Generator[Engine]:
-    engine = open_database(url)
-    yield engine
-    engine.dispose()
 
 
 def take(engine: Engine, holder: str, now: datetime = NOON, account: str = ACCOUNT) -> HeldLease:

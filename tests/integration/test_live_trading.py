@@ -21,6 +21,7 @@ from fxcast.domain.order import OrderPurpose, OrderStatus
 from fxcast.trading.config import ManagementConfig, RiskLimits, TradingConfig
 from tests.brokers.oanda_server import TOKEN, OandaServer
 from tests.factories import make_series
+from tests.state import job_database
 from tests.waiting import wait_for
 
 _BARS = 240
@@ -41,7 +42,7 @@ def setup(dashboard_url: str, server: OandaServer, tmp_path: Path) -> Iterator[L
     series = make_series(closes, range_width=0.0002)
     CandleStore(tmp_path / "history").append(series)
     server.account.set_price("EUR_USD", "1.09995", "1.10005")
-    migrate(f"sqlite:///{tmp_path / 'ledger.db'}")
+    migrate(job_database(tmp_path, "ledger"))
     feed = start_feed(
         FeedSettings(symbols=("EURUSD",), timeframe="1h", store=str(tmp_path / "store"), source=str(tmp_path / "history"))
     )
@@ -50,7 +51,7 @@ def setup(dashboard_url: str, server: OandaServer, tmp_path: Path) -> Iterator[L
             "account": "practice",
             "timeframe": "1h",
             "store": str(tmp_path / "store"),
-            "database_url": f"sqlite:///{tmp_path / 'ledger.db'}",
+            "database_url": job_database(tmp_path, "ledger"),
             "provider": "replay",
             "begin": "1970-01-01T00:00:00Z",
             "broker": "oanda",

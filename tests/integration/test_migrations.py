@@ -29,6 +29,7 @@ from fxcast.adapters.storage.database import (
     show_url,
 )
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.revision import VERSION_TABLE
 from fxcast.adapters.storage.tables import SCHEMA_REVISION, Base
 from fxcast.domain.order import Financing, ProtectionChange
 from fxcast.domain.signal import SignalKind
@@ -62,7 +63,8 @@ def test_the_migrated_schema_is_the_one_of_the_models(kind: str, tmp_path: Path)
     engine = open_database(url)
 
     with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION_TABLE})
+        differences = compare_metadata(context, Base.metadata)
 
     engine.dispose()
     assert differences == []
@@ -71,7 +73,8 @@ def test_the_migrated_schema_is_the_one_of_the_models(kind: str, tmp_path: Path)
 def test_the_comparison_notices_a_missing_column(database: Engine) -> None:
     with database.begin() as connection:
         connection.execute(text("ALTER TABLE fills DROP COLUMN profit"))
-        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        differences = compare_metadata(context, Base.metadata)
 
     assert [difference[0] for difference in differences] == ["add_column"]
 
@@ -85,7 +88,7 @@ def test_the_revision_in_the_code_is_the_newest_migration() -> None:
 def test_downgrading_to_base_leaves_no_table(database: Engine, url: str) -> None:
     command.downgrade(alembic_config(url), "base")
 
-    assert inspect(database).get_table_names() == ["alembic_version"]
+    assert inspect(database).get_table_names() == [VERSION_TABLE]
     assert revision_of(url) is None
 
 
@@ -268,7 +271,7 @@ def test_sqlite_is_opened_with_wal_foreign_keys_and_patience(database: Engine) -
 
 def test_an_outdated_database_is_refused_with_its_revision_and_the_command(database: Engine, url: str) -> None:
     with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        connection.execute(text("UPDATE fxcast_version SET version_num = '0000'"))
 
     with pytest.raises(BadSetup) as refusal:
         open_database(url)
@@ -289,7 +292,7 @@ def test_a_database_without_a_schema_is_refused(url: str) -> None:
 
 def test_a_database_newer_than_the_code_is_refused_and_not_migrated(database: Engine, url: str) -> None:
     with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE fxcast_version SET version_num = '9999'"))
 
     for attempt in (open_database, migrate):
         with pytest.raises(BadSetup, match=r"found schema revision 9999.*this fxcast is older than the database"):

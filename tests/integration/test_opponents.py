@@ -28,6 +28,7 @@ from jobs.train_opponent import Kind, TrainOpponentJob, main, train_opponent
 from tests.factories import make_question
 from tests.http import body_of
 from tests.integration.training_run import Killer, make_sssd_job
+from tests.state import job_database
 
 _SHORT = TrainingConfig(
     steps=6, batch_size=8, evaluate_every_steps=3, validation_windows=16, calibration_windows=20, calibration_samples=4
@@ -36,19 +37,19 @@ _SHORT = TrainingConfig(
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    url = job_database(tmp_path, "registry")
     migrate(url)
     return url
 
 
 @pytest.fixture
-def options(store: Path, tmp_path: Path, database_url: str) -> list[str]:
-    return ["--store", str(store), "--models", str(tmp_path / "models"), "--database-url", database_url]
+def options(store: str, tmp_path: Path, database_url: str) -> list[str]:
+    return ["--store", store, "--models", str(tmp_path / "models"), "--database-url", database_url]
 
 
 @pytest.mark.parametrize("kind", ["random-walk", "time-of-day", "garch"])
 def test_the_job_fits_an_opponent_on_the_training_period_of_ldm4ts_and_registers_it(
-    kind: Kind, options: list[str], database_url: str, tmp_path: Path, store: Path, series: CandleSeries
+    kind: Kind, options: list[str], database_url: str, tmp_path: Path, store: str, series: CandleSeries
 ) -> None:
     assert main(["--kind", kind, "--name", "mine", *options]) == 0
     database = open_database(database_url)
@@ -57,7 +58,7 @@ def test_the_job_fits_an_opponent_on_the_training_period_of_ldm4ts_and_registers
     assert (registered.preset, registered.symbol, registered.timeframe) == (kind, "EURUSD", "1h")
     assert active_model(database, "EURUSD", "1h") is None, "LDM4TS stays in use"
     index = check_opponent(registered.folder, timeframe="1h")
-    ldm4ts = plan_training(TrainJob(store=str(store), models=tmp_path / "models", database_url=database_url))
+    ldm4ts = plan_training(TrainJob(store=store, models=tmp_path / "models", database_url=database_url))
     if kind == "random-walk":
         assert index.data_end is None
     else:
@@ -106,7 +107,7 @@ def test_an_opponent_is_served_by_the_same_api_under_its_own_name(
 
 
 def test_sssd_is_trained_by_ray_on_two_workers_and_comes_back_when_its_name_is_run_again(
-    dashboard_url: str, store: Path, tmp_path: Path, series: CandleSeries
+    dashboard_url: str, store: str, tmp_path: Path, series: CandleSeries
 ) -> None:
     assert dashboard_url
     job = make_sssd_job(store, tmp_path, _SHORT)
@@ -114,7 +115,7 @@ def test_sssd_is_trained_by_ray_on_two_workers_and_comes_back_when_its_name_is_r
     assert (model.metrics["step"], model.metrics["stopped_by"], model.preset) == (6, "steps", "sssd")
     index = check_opponent(model.folder, timeframe="1h")
     assert (index.pipeline, index.model_version, index.data_end) == ("SSSD", "sssd", model.data_end)
-    ldm4ts = plan_training(TrainJob(store=str(store), models=tmp_path / "models", database_url=job.database_url))
+    ldm4ts = plan_training(TrainJob(store=store, models=tmp_path / "models", database_url=job.database_url))
     assert (model.data_start, model.data_end) == (ldm4ts.train[0], ldm4ts.validation[1])
     forecaster = load_forecaster(model.folder)
     prediction = predict(forecaster, series.slice(5000, 5100), horizons_minutes=(240, 960, 3840), num_samples=5, seed=1)
@@ -129,8 +130,9 @@ def test_sssd_is_trained_by_ray_on_two_workers_and_comes_back_when_its_name_is_r
     assert (model.folder / "network" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.long
 def test_sssd_goes_on_from_its_last_checkpoint_after_a_worker_was_killed(
-    dashboard_url: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dashboard_url: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert dashboard_url
     steps: list[int] = []
@@ -159,9 +161,9 @@ def test_sssd_goes_on_from_its_last_checkpoint_after_a_worker_was_killed(
     assert load_forecaster(model.folder).model_version == "killed"
 
 
-def test_wrong_inputs_are_refused_before_any_worker_starts(store: Path, tmp_path: Path, database_url: str) -> None:
+def test_wrong_inputs_are_refused_before_any_worker_starts(store: str, tmp_path: Path, database_url: str) -> None:
     for kind in ("garch", "sssd"):
-        job = TrainOpponentJob(kind=kind, store=str(store), models=tmp_path / "models", database_url=database_url)
+        job = TrainOpponentJob(kind=kind, store=store, models=tmp_path / "models", database_url=database_url)
         with pytest.raises(BadCandles, match="GBPUSD 1h"):
             train_opponent(job.model_copy(update={"symbols": ("GBPUSD",)}))
         with pytest.raises(BadCandles, match="in each period"):
@@ -170,6 +172,6 @@ def test_wrong_inputs_are_refused_before_any_worker_starts(store: Path, tmp_path
     with pytest.raises(BadSetting, match="workers: found 3; allowed: at most 2, for that many validation windows are shared out"):
         train_opponent(
             TrainOpponentJob(
-                kind="sssd", store=str(store), models=tmp_path / "models", database_url=database_url, training=few, workers=3
+                kind="sssd", store=store, models=tmp_path / "models", database_url=database_url, training=few, workers=3
             )
         )

@@ -26,6 +26,7 @@ from fxcast.domain.candle import CandleSeries, to_datetime64
 from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadSetting
+from tests.state import job_database
 
 HOURLY = Timeframe("1h")
 START = datetime(2024, 3, 4, 0, 0, tzinfo=UTC)  # a Monday
@@ -33,7 +34,7 @@ START = datetime(2024, 3, 4, 0, 0, tzinfo=UTC)  # a Monday
 
 @pytest.fixture
 def database(tmp_path: Path) -> Engine:
-    url = f"sqlite:///{tmp_path / 'fx.db'}"
+    url = job_database(tmp_path, "fx")
     migrate(url)
     return open_database(url)
 

@@ -42,7 +42,7 @@ _SHORT = TrainingConfig(
 
 
 def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_forecasts(
-    gpu_node: str, store: Path, series: CandleSeries, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    gpu_node: str, store: str, series: CandleSeries, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     job = make_job(store, tmp_path).model_copy(
         update={
@@ -83,7 +83,8 @@ def test_the_paper_preset_is_trained_by_workers_that_reserve_a_gpu_each_and_fore
     assert all(horizon.std > 0 for horizon in prediction.horizons.values())
 
 
-def test_sssd_is_trained_by_workers_that_reserve_a_gpu_each_too(gpu_node: str, store: Path, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_sssd_is_trained_by_workers_that_reserve_a_gpu_each_too(gpu_node: str, store: str, tmp_path: Path) -> None:
     job = make_sssd_job(store, tmp_path, _SHORT).model_copy(update={"use_gpu": True})
     assert train_opponent(job).metrics["step"] == 2
     workers = workers_on(gpu_node)

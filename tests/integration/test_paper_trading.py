@@ -26,6 +26,7 @@ from fxcast.trading.replay import decide_again
 from jobs.engine_calls import status_of, stop
 from jobs.entry import INTERRUPTED, REFUSED
 from tests.factories import make_series
+from tests.state import job_database
 from tests.waiting import wait_for
 
 _BARS = 400
@@ -39,7 +40,7 @@ def folder(dashboard_url: str, tmp_path: Path) -> Iterator[Path]:
     for seed, (symbol, price) in enumerate(_SYMBOLS.items()):
         series = make_series(bars=_BARS, symbol=symbol, price=price, seed=seed, range_width=0.0003)
         CandleStore(tmp_path / "history").append(series)
-    migrate(f"sqlite:///{tmp_path / 'ledger.db'}")
+    migrate(job_database(tmp_path, "ledger"))
     yield tmp_path
     for actor in (find_engine("live-paper"), find_feed("replay")):
         if actor is not None:
@@ -54,7 +55,7 @@ def _config(folder: Path, **engine: Any) -> Path:
             "conversion_symbols": ["GBPUSD"],
             "timeframe": "1h",
             "store": str(folder / "store"),
-            "database_url": f"sqlite:///{folder / 'ledger.db'}",
+            "database_url": job_database(folder, "ledger"),
             "broker_file": str(folder / "broker.db"),
             "feed": {"provider": "replay", "source": str(folder / "history")},
             "poll_s": 0.2,
@@ -94,7 +95,7 @@ def test_engine_trades_a_feed_is_left_running_by_ctrl_c_and_keeps_everything(fol
     assert engine is not None, "the engine outlasts the command that started it"
     status = status_of(engine)
     assert status["candles_done"] == 3 * (_BARS - 99)
-    ledger = SqlLedger(open_database(f"sqlite:///{folder / 'ledger.db'}"), engine_id="live-paper")
+    ledger = SqlLedger(open_database(job_database(folder, "ledger")), engine_id="live-paper")
     symbols = {record.intent.symbol for record in ledger.orders()}
     assert symbols == {"EURUSD", "EURGBP"}, "a pair that is there for its price is not traded"
     assert {source for decided in ledger.signals() for source in decided.signal.sources} >= {"trend", "multi_timeframe"}

@@ -7,16 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fxcast.adapters.storage.database import migrate, open_database
 from fxcast.adapters.storage.tables import InferenceMinuteRow
 from fxcast.cluster.local import REPOSITORY
+from tests.state import job_database
+
+pytestmark = pytest.mark.ray  # it has a cluster of its own
 
 
 def test_serve_and_applications_of_others_stay_and_a_replica_leaves_its_minutes(model_folder: Path, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'metrics.db'}"
+    url = job_database(tmp_path, "metrics")
     migrate(url)
     command = [sys.executable, "-m", "tests.integration.serve_beside_others", str(model_folder), url]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=850, check=False)

@@ -14,6 +14,7 @@ from fxcast.domain.candle import CandleSeries
 from fxcast.serving.names import API, DEPLOYMENT
 from tests.http import body_of
 from tests.integration.service_apps import deployed, make_registry, save_garch_that_fails_on, session_folder
+from tests.state import job_database
 from tests.waiting import wait_for
 
 
@@ -22,8 +23,8 @@ def url(service_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A service whose one model fails on USDJPY, and whose registry has none for EURUSD."""
     root = tmp_path_factory.mktemp("logs")
     save_garch_that_fails_on("USDJPY", root / "garch")
-    make_registry(f"sqlite:///{root / 'fxcast.db'}", {"garch": root / "garch"}, symbol="USDJPY", active="garch")
-    deployed("logged", root / "garch", {"ray_actor_options": {"num_cpus": 0.1}}, registry_url=f"sqlite:///{root / 'fxcast.db'}")
+    make_registry(job_database(root, "fxcast"), {"garch": root / "garch"}, symbol="USDJPY", active="garch")
+    deployed("logged", root / "garch", {"ray_actor_options": {"num_cpus": 0.1}}, registry_url=job_database(root, "fxcast"))
     try:
         yield f"{service_url}/logged"
     finally:

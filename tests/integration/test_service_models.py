@@ -36,6 +36,7 @@ from fxcast.serving.client import ServeForecasts
 from jobs.outcomes import OutcomesJob, fill_in_outcomes
 from tests.factories import make_question
 from tests.http import body_of
+from tests.state import job_database
 
 Body = dict[str, Any]
 NOON = datetime(2024, 3, 4, 12, tzinfo=UTC)
@@ -55,9 +56,9 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(service_url: str, model_folder: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(service_url: str, model_folder: Path, store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("service")
-    url = f"sqlite:///{root / 'fxcast.db'}"
+    url = job_database(root, "fxcast")
     migrate(url)
     database = open_database(url)
     shutil.copytree(model_folder, root / "random")
@@ -90,7 +91,7 @@ def service(service_url: str, model_folder: Path, store: Path, tmp_path_factory:
         "tokens_database_url": url,
         "predictions_database_url": url,
         "metrics_database_url": url,
-        "store": str(store),
+        "store": store,
         "threads": 1,
     }
     serve.run(build(args), name="registry", route_prefix="/registry")

@@ -31,6 +31,7 @@ from fxcast.serving.api import app as api
 from fxcast.serving.app import build
 from fxcast.serving.examples import MODEL_VERSION
 from tests.factories import make_series
+from tests.state import job_database
 
 DOCUMENT: dict[str, Any] = api.openapi()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=schemathesis.Config(seed=0))  # its own seed wins over `derandomize`
@@ -60,7 +61,7 @@ def service(
 ) -> Iterator[Service]:
     """A service that has something behind every route, and an active model for every timeframe."""
     root = tmp_path_factory.mktemp("openapi")
-    url = f"sqlite:///{root / 'fxcast.db'}"
+    url = job_database(root, "fxcast")
     migrate(url)
     database = open_database(url)
     for candles in (series, make_series(timeframe="1m", bars=2000)):

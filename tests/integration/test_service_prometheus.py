@@ -16,9 +16,10 @@ from ray import serve
 
 from fxcast.adapters.storage.database import migrate
 from fxcast.domain.candle import CandleSeries
-from fxcast.serving.prometheus import NO_MODEL
+from fxcast.serving.prometheus import LATENCY_MS, NO_MODEL
 from tests.http import body_of
 from tests.integration.service_apps import deployed, make_registry, save_garch_that_fails_on
+from tests.state import job_database
 from tests.waiting import wait_for
 
 Numbers = dict[tuple[str, ...], float]
@@ -38,7 +39,7 @@ def service(
     service_url: str, model_folder: Path, series: CandleSeries, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("prometheus")
-    registry, predictions = f"sqlite:///{root / 'fxcast.db'}", f"sqlite:///{root / 'later.db'}"
+    registry, predictions = job_database(root, "fxcast"), job_database(root, "later")
     save_garch_that_fails_on("USDJPY", root / "garch")
     make_registry(registry, {"random": model_folder, "garch": root / "garch"}, symbol="GBPUSD", active="random")
     started = time.time()
@@ -114,6 +115,7 @@ def test_forecasts_are_counted_by_what_became_of_them_and_by_model(service: Serv
     }
     assert shows(expected, "ray_fxcast_forecasts_total", "model_version", "outcome") == expected
     assert _UNKNOWN not in page(), "no label is a text of the caller's"
+    shows({("observed",): 4.0}, f"ray_{LATENCY_MS.name}_count", "application")  # those that were answered, the fallback's too
 
 
 def test_replicas_show_how_long_and_how_much_they_compute_and_what_they_hold(service: Service) -> None:

@@ -25,6 +25,7 @@ from fxcast.trading.config import CandleSide, PaperMarketConfig, TradingConfig
 from jobs.engine_calls import status_of, stop
 from jobs.entry import FAILED, INTERRUPTED, REFUSED
 from tests.factories import make_series
+from tests.state import job_database
 from tests.waiting import wait_for
 
 _FIRST = 1000
@@ -37,11 +38,11 @@ def running(dashboard_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("running")
     series = make_series(bars=60_000, range_width=0.0003)
     CandleStore(folder / "store").append(series)
-    migrate(f"sqlite:///{folder / 'ledger.db'}")
+    migrate(job_database(folder, "ledger"))
     setup = ReplaySetup(
         account="running",
         store=str(folder / "store"),
-        database_url=f"sqlite:///{folder / 'ledger.db'}",
+        database_url=job_database(folder, "ledger"),
         broker_file=folder / "broker.db",
         start=to_datetime(series.close_times[_FIRST]),
         stop=to_datetime(series.close_times[-1]),

@@ -28,7 +28,7 @@ from tests.integration.training_run import SHORT, Killer, make_job
 
 
 @pytest.fixture
-def job(store: Path, tmp_path: Path) -> TrainJob:
+def job(store: str, tmp_path: Path) -> TrainJob:
     return make_job(store, tmp_path)
 
 
@@ -113,9 +113,10 @@ def with_quarters(job: TrainJob, folder: Path) -> TrainJob:
     quarters = make_series(bars=(stop - start) // timedelta(minutes=15), timeframe="15m", start=start, range_width=1e-4)
     store = Path(shutil.copytree(job.store, folder / "store"))
     CandleStore(store).append(quarters)
-    return job.model_copy(update={"store": str(store), "also_timeframes": ("15m",)})
+    return job.model_copy(update={"store": store, "also_timeframes": ("15m",)})
 
 
+@pytest.mark.long
 def test_a_run_of_two_timeframes_that_failed_goes_on_with_another_number_of_workers_and_forecasts_both(
     dashboard_url: str, job: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from fxcast.adapters.storage.database import migrate
 from fxcast.training.config import TrainingConfig
 from jobs.train import TrainJob
 from jobs.train_opponent import SSSDOptions, TrainOpponentJob
+from tests.state import job_database
 
 SHORT = TrainingConfig(
     steps=6,
@@ -34,23 +35,21 @@ SHORT = TrainingConfig(
 )
 
 
-def make_job(store: Path, folder: Path) -> TrainJob:
+def make_job(store: str, folder: Path) -> TrainJob:
     """A run of two workers that writes everything below a folder."""
-    database_url = f"sqlite:///{folder / 'registry.db'}"
+    database_url = job_database(folder, "registry")
     migrate(database_url)
-    return TrainJob(
-        name="short", store=str(store), models=folder / "models", database_url=database_url, training=SHORT, workers="2"
-    )
+    return TrainJob(name="short", store=store, models=folder / "models", database_url=database_url, training=SHORT, workers="2")
 
 
-def make_sssd_job(store: Path, folder: Path, training: TrainingConfig, *, name: str = "sssd") -> TrainOpponentJob:
+def make_sssd_job(store: str, folder: Path, training: TrainingConfig, *, name: str = "sssd") -> TrainOpponentJob:
     """A run of SSSD's smallest network on two workers that writes everything below a folder."""
-    database_url = f"sqlite:///{folder / 'registry.db'}"
+    database_url = job_database(folder, "registry")
     migrate(database_url)
     return TrainOpponentJob(
         kind="sssd",
         name=name,
-        store=str(store),
+        store=store,
         models=folder / "models",
         database_url=database_url,
         training=training,

@@ -28,6 +28,8 @@ CONFIGS = st.builds(
     trail_distance_r=st.floats(0.1, 3.0),
     exit_at_horizon=st.booleans(),
     exit_before_weekend_minutes=st.none() | st.integers(1, 10_000),
+    target_multiple=st.floats(0.1, 5.0),
+    holding_multiple=st.floats(0.01, 5.0),
 )
 
 

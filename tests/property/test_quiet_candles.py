@@ -25,6 +25,7 @@ from fxcast.domain.timeframe import Timeframe
 from fxcast.signals.regime import RegimeModel
 from fxcast.trading.config import CandleSide, ManagementConfig, PaperMarketConfig, RiskLimits, SizingConfig, TradingConfig
 from fxcast.trading.simulation.tape import QuoteTape, quote_tape
+from fxcast.trading.tuned import TunedParameters, Value
 
 _GROUPS, _CASES_EACH = 20, 10
 _HISTORY = 120  # candles before the first that is traded
@@ -112,7 +113,7 @@ def _trading(rng: np.random.Generator, timeframe: Timeframe) -> TradingConfig:
 
     # Small stops and no limits make positions that the margin can't carry.
     daring = bool(rng.random() < 0.4)
-    return TradingConfig(
+    settings = TradingConfig(
         ldm4ts_horizons=tuple(each * timeframe.minutes for each in (5, 20, int(rng.choice([60, 200])))),
         ldm4ts_uncertainty_threshold=50.0,
         ldm4ts_min_strength=float(rng.choice([0.1, 0.3])),
@@ -144,9 +145,33 @@ def _trading(rng: np.random.Generator, timeframe: Timeframe) -> TradingConfig:
             break_even_at_r=sometimes(0.2, 0.5, 1.0),
             trail_at_r=sometimes(0.3, 1.0),
             trail_distance_r=float(rng.choice([0.2, 1.0])),
+            stop_multiple=float(rng.choice([1.0, 1.0, 0.5, 2.0])),
+            target_multiple=float(rng.choice([1.0, 1.0, 0.5, 2.0])),
+            holding_multiple=float(rng.choice([1.0, 1.0, 0.1, 0.7, 1.5])),
         ),
         regime_refit_bars=int(rng.choice([50, 130, 5000])),
     )
+    return TradingConfig.model_validate({**dict(settings), "tuned": _tuned(rng) if rng.random() < 0.5 else ()})
+
+
+def _tuned(rng: np.random.Generator) -> tuple[TunedParameters, ...]:
+    """Draw what differs by symbol and regime among the settings that decide which candles are quiet."""
+
+    def values() -> dict[str, Value]:
+        drawn: dict[str, Value] = {
+            "management.holding_multiple": float(rng.choice([0.2, 0.5, 1.0, 2.0])),
+            "management.exit_at_horizon": bool(rng.random() < 0.7),
+            "management.exit_before_weekend_minutes": int(rng.choice([5, 120, 400])),
+            "management.break_even_at_r": float(rng.choice([0.1, 0.4])),
+            "management.trail_at_r": float(rng.choice([0.1, 0.6])),
+            "management.target_multiple": float(rng.choice([0.5, 1.5])),
+            "risk.max_forecast_age_bars": int(rng.choice([0, 2, 5])),
+            "sizing.regime_multipliers.ranging": 0.5,
+        }
+        return {path: value for path, value in drawn.items() if rng.random() < 0.4}
+
+    scopes = [(symbol, regime) for symbol in (None, *_PRICES) for regime in (None, *Regime) if rng.random() < 0.25]
+    return tuple(TunedParameters(symbol=symbol, regime=regime, values=values()) for symbol, regime in scopes)
 
 
 def _market(rng: np.random.Generator, symbol: str) -> PaperMarketConfig:

@@ -195,7 +195,7 @@ def test_an_overlap_out_of_range_is_refused_and_rotates_nothing(database: Engine
 
 
 def test_a_token_for_nothing_is_refused(database: Engine) -> None:
-    with pytest.raises(BadSetting, match="scopes: found none; allowed: forecast, admin"):
+    with pytest.raises(BadSetting, match="scopes: found none; allowed: forecast, view, trade, admin"):
         create_token(database, name="engine", scopes=[], now=NOON)
 
 

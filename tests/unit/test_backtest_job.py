@@ -82,8 +82,11 @@ def test_without_a_model_that_says_where_to_begin_a_start_is_asked_for(store: Pa
         plan_backtest(settings(store))
 
 
-def test_candles_of_another_side_than_the_market_says_are_refused() -> None:
-    sample = BacktestJob.parse(["--sample", "--start", FROM, "--market.candle-side", "bid", "--model", "random-walk", *HOURLY])
+def test_candles_of_another_side_than_the_market_says_are_refused(tmp_path: Path) -> None:
+    database = ["--database-url", f"sqlite:///{tmp_path}/none.db"]  # not the one that a developer has here
+    sample = BacktestJob.parse(
+        ["--sample", "--start", FROM, "--market.candle-side", "bid", "--model", "random-walk", *HOURLY, *database]
+    )
     with pytest.raises(BadSetting, match=r"market.candle_side: found bid; the EURUSD candles of the store are ask prices"):
         plan_backtest(sample)
 

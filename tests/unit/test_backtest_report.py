@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from fxcast.performance.measures import (
 from fxcast.performance.report import write_report
 from fxcast.performance.trade import Trade
 from tests.factories import make_series
+from tests.html_tags import Tags
 from tests.performance_factories import HOUR, MONDAY, make_curve, make_result, make_trade
 
 WARNING = "The model was trained on the test period: <forced>."
@@ -156,31 +156,13 @@ def page(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-class _Tags(HTMLParser):
-    """Collects what a page is made of, and whether every tag is closed in its order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, Mapping[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def _text(page: str) -> str:
     """Return what a reader sees: no style, no tags, no pictures."""
     return re.sub(r"\s+", " ", unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL))).strip()
 
 
 def test_nothing_on_the_page_comes_from_elsewhere_and_no_script_runs(page: str) -> None:
-    tags = _Tags(page)
+    tags = Tags(page)
     assert not tags.open
     assert not [tag for tag, _ in tags.tags if tag in {"script", "link", "iframe", "a"}]
     pictures = [attributes for tag, attributes in tags.tags if tag == "img"]
@@ -268,7 +250,7 @@ def test_folds_of_a_walk_forward_stand_on_the_page_and_in_json(tmp_path: Path) -
 def test_without_trades_the_page_says_so_and_stands(tmp_path: Path) -> None:
     write_report(tmp_path, make_findings(()), candles=make_candles())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not _Tags(page).open
+    assert not Tags(page).open
     assert "No trades." in _text(page)
     assert "How trades ended" not in page
     assert page.count("<img") == 2  # equity and months

@@ -327,14 +327,14 @@ def test_repeating_fills_in_what_comes_until_it_is_interrupted_whatever_the_data
     record_predictions(database, [forecast(series, 20)])
     command = [sys.executable, "-m", "jobs.outcomes", "--store", job.store, "--database-url", job.database_url, "--every", "0.1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert "waiting=1" in running.stdout.readline()
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "waiting=1" in running.stderr.readline()
         rename(database, "ldm4ts_predictions", "away")
-        assert any("outcomes not filled in" in line for line in running.stdout)
+        assert any("outcomes not filled in" in line for line in running.stderr)
         rename(database, "away", "ldm4ts_predictions")
         keep(job, series.slice(23, 60))
-        assert any("resolved=1" in line for line in running.stdout)
+        assert any("resolved=1" in line for line in running.stderr)
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=30.0) == 130
     assert newest_quality(database)[0].scores.forecasts == 1

@@ -10,6 +10,7 @@ import pytest
 
 from fxcast.backtest.result import BacktestResult, FillCost
 from fxcast.domain.order import Fill, FillReason, Side, Transaction
+from fxcast.domain.signal import SignalSource
 from fxcast.errors import ReconciliationFailed
 from fxcast.performance.trades import booked, check_balance, trades_of
 from tests.performance_factories import HOUR, MONDAY, make_result, make_trade, make_trades
@@ -169,3 +170,9 @@ def test_a_position_without_its_signal_order_or_fill_is_named() -> None:
 def test_trades_are_sorted_by_their_ends() -> None:
     long, short = make_trade("1", held=timedelta(hours=9)), make_trade("2", symbol="GBPUSD", held=timedelta(hours=2))
     assert [trade.symbol for trade in trades_of(make_result([long, short]))] == ["GBPUSD", "EURUSD"]
+
+
+def test_a_trade_whose_stop_was_moved_away_from_its_sources_still_knows_whose_it_was() -> None:
+    trade = make_trade("10", source=SignalSource.TREND)
+    widened = replace(trade, signal=replace(trade.signal, stop=trade.signal.stop - 0.001, target=trade.signal.target + 0.001))
+    assert widened.source == SignalSource.TREND

@@ -64,6 +64,8 @@ def _named(error: Exception) -> str:
 
 
 class FakeAnswer:
+    request_id = "some-id"
+
     def __init__(self, error: Exception) -> None:
         self._error = error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -50,6 +50,52 @@ class PreparedForecasts:
     model_version: str
     horizons_minutes: tuple[int, ...]
     symbols: Mapping[str, SymbolForecasts]
+
+    def first(self, num_samples: int) -> PreparedForecasts:
+        """Return the forecasts with the first of their samples alone.
+
+        Of a model that draws sample by sample it is what the model says when asked for so many.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        there = {each.moves.shape[1] for each in self.symbols.values()}
+        if there and min(there) < num_samples:
+            raise ValueError(f"found {min(there)} samples of {self.model_version}; {num_samples} were asked for")
+        cut = {symbol: replace(each, moves=each.moves[:, :num_samples]) for symbol, each in self.symbols.items()}
+        return replace(self, symbols=cut)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratedForecasts(PreparedForecasts):
+    """Forecasts whose samples were calibrated together: about the mean of all of them.
+
+    Attributes:
+        kept_means: By horizon, the share of the raw mean that calibration keeps, over its factor on the spread.
+    """
+
+    kept_means: tuple[float, ...]
+
+    def first(self, num_samples: int) -> PreparedForecasts:
+        """Return what the model says when asked for so many samples: the first ones, calibrated about their own mean.
+
+        With the mean of all samples in place of their own, they would have a drift that the model never forecasts: where
+        calibration keeps nothing of the mean, all samples together have none, and some of them do by chance.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        # Calibrated is m·w + (raw - m)·k, m being the raw mean. About the mean of the first ones, m', it is less by
+        # (m' - m)·(k - w), and what is known is the difference of the calibrated means, (m' - m)·k.
+        dropped = 1.0 - np.array(self.kept_means)
+        # A slotted dataclass is made anew, and `super()` without arguments knows the one before.
+        plain = PreparedForecasts.first(self, num_samples)
+        moved: dict[str, SymbolForecasts] = {}
+        for symbol, each in plain.symbols.items():
+            of_all = self.symbols[symbol].moves.mean(axis=1, keepdims=True, dtype=np.float64)  # (n, 1, horizons)
+            drift = each.moves.mean(axis=1, keepdims=True, dtype=np.float64) - of_all
+            moved[symbol] = replace(each, moves=(each.moves - drift * dropped).astype(np.float32))
+        return replace(plain, symbols=moved)
 
 
 class PreparedService:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -49,6 +50,8 @@ class QuietStretches:
         self._tape = quote_tape(broker.book.config, series)
         self._closed_s = series.close_times.astype(np.int64)
         self._day_changes = _day_changes(self._closed_s).tolist()
+        symbol = series.symbol  # in whichever regime it is: a rule of any may end what is quiet
+        self._managements = [config.trading_for(symbol, regime).management for regime in config.regimes_of(symbol)]
 
     def pass_over(self, runner: Runner, curve: CurveRecorder) -> int:
         """Pass over what is quiet from here on; return how many candles that was."""
@@ -79,10 +82,10 @@ class QuietStretches:
 
     def _before_weekend(self, first: int) -> int:
         """Return the position of the candle at which positions are closed because the week ends."""
-        minutes = self._config.trading.management.exit_before_weekend_minutes
-        if minutes is None:
+        minutes = [each.exit_before_weekend_minutes for each in self._managements if each.exit_before_weekend_minutes is not None]
+        if not minutes:
             return len(self._closed_s)
-        ahead = max(timedelta(minutes=minutes), self._series.timeframe.duration)
+        ahead = max(timedelta(minutes=max(minutes)), self._series.timeframe.duration)
         closing = week_close(self._series.close_time(first)) - ahead
         return int(np.searchsorted(self._closed_s, int(closing.timestamp())))
 
@@ -97,7 +100,7 @@ class QuietStretches:
         touched = sign * worst <= sign * stop_at
         if position.target is not None:
             touched |= sign * best >= sign * _ticks(position.target, tick, up=long)
-        moves_stop = _first_rule(self._config.trading.management)
+        moves_stop = _first_rule(self._managements)
         if moves_stop is not None:
             away = moves_stop * float(held.risk / tick) - 1
             entry = float(position.entry_price / tick)
@@ -171,9 +174,9 @@ class QuietStretches:
             curve.add(self._closed_s[span], balance, profits, units * mid)
 
 
-def _first_rule(management: ManagementConfig) -> float | None:
+def _first_rule(managements: Sequence[ManagementConfig]) -> float | None:
     """Return the profit, in first risks, from which on a rule may move the stop."""
-    rules = [each for each in (management.break_even_at_r, management.trail_at_r) if each is not None]
+    rules = [rule for each in managements for rule in (each.break_even_at_r, each.trail_at_r) if rule is not None]
     return min(rules, default=None)
 
 

@@ -27,7 +27,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from fxcast import __version__
+from fxcast import __version__, tracing
 from fxcast.client.questions import Answer, Question
 from fxcast.errors import (
     BadRequest,
@@ -153,6 +153,9 @@ class Call(Generic[Answer]):
         self._attempt_s = max(min(self._patience.attempt_timeout_s, self._ends - now), 0.001)
         self._attempt_ends = now + self._attempt_s
         headers = {REQUEST_ID_HEADER: self._id}
+        traceparent = tracing.traceparent()  # of the caller's own trace
+        if traceparent is not None:
+            headers[tracing.TRACEPARENT] = traceparent
         if self._question.content is not None:
             headers["Content-Type"] = "application/json"
         return http.build_request(

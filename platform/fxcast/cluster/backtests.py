@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ray import ObjectRef
 
 from fxcast.backtest.engine import BacktestEngine, BacktestSetup
-from fxcast.backtest.forecasts import PreparedForecasts, PreparedService, SymbolForecasts
+from fxcast.backtest.forecasts import CalibratedForecasts, PreparedForecasts, PreparedService, SymbolForecasts
 from fxcast.backtest.inner import InnerCandles
 from fxcast.backtest.regimes import FitTable, first_candle, fit_moments
 from fxcast.backtest.result import BacktestResult
@@ -78,15 +78,14 @@ def prepare_forecasts(
         workers=workers,
         show=show,
     )
-    prepared = PreparedForecasts(
-        model_version=source.name,
-        horizons_minutes=source.horizons_minutes,
-        symbols={
-            symbol: SymbolForecasts.of(series[symbol], ends[symbol], moves)
-            for symbol, moves in zip(symbols, forecasts.moves, strict=True)
-        },
-    )
-    return prepared, forecasts
+    known = {
+        symbol: SymbolForecasts.of(series[symbol], ends[symbol], moves)
+        for symbol, moves in zip(symbols, forecasts.moves, strict=True)
+    }
+    named: dict[str, Any] = {"model_version": source.name, "horizons_minutes": source.horizons_minutes, "symbols": known}
+    if source.kept_means is None:
+        return PreparedForecasts(**named), forecasts
+    return CalibratedForecasts(**named, kept_means=source.kept_means), forecasts
 
 
 def prepare_regimes(

@@ -26,6 +26,7 @@ from fxcast.domain.forecaster import Forecaster, WindowBatch
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import BadModelFolder
 from fxcast.models.baselines.random_walk import RandomWalk
+from fxcast.models.calibration import Calibration
 from fxcast.models.load import move_to_gpu
 from fxcast.trading.forecasting import forecast_seed
 
@@ -42,12 +43,14 @@ class ForecastSource:
         name: How it is called in reports.
         model_hash: Equal for forecasters that say the same.
         load: Picklable; called once in each actor.
+        kept_means: By horizon, for `backtest.forecasts.CalibratedForecasts`; None where samples are not calibrated together.
     """
 
     name: str
     model_hash: str
     horizons_minutes: tuple[int, ...]
     load: Callable[[], Forecaster]
+    kept_means: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,16 @@ def folder_source(folder: Path, load: Callable[[], Forecaster]) -> ForecastSourc
         model_hash=_sha256(code_hash().encode(), folder_hash(folder).encode()),
         horizons_minutes=forecaster.horizons_minutes,
         load=load,
+        kept_means=kept_means(forecaster),
     )
+
+
+def kept_means(forecaster: Forecaster) -> tuple[float, ...] | None:
+    """Return by horizon the share of the mean that a forecaster's calibration keeps, over its factor on the spread."""
+    calibration = getattr(forecaster, "calibration", None)  # LDM4TS and SSSD have one; other laws need none
+    if not isinstance(calibration, Calibration):
+        return None
+    return tuple(each.mean_weight / each.width for each in calibration.horizons)
 
 
 def folder_hash(folder: Path) -> str:

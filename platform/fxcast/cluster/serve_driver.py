@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import yaml
 from ray import serve
+from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # it has no public name
 from ray.serve.config import HTTPOptions
 
 from fxcast.cluster.local import REPOSITORY, require_free_port
@@ -21,19 +22,28 @@ _POLL_S = 0.5
 _EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
-def load_serve_config(path: Path, *, args: Mapping[str, Any], port: int) -> dict[str, Any]:
-    """Read a Serve config, with the application's args and the port set.
+def load_serve_config(
+    path: Path, *, args: Mapping[str, Any], port: int, others: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Read a Serve config, with the args of its applications and the port set.
+
+    Args:
+        args: Of the first application, on top of those that the config gives.
+        others: The same of further ones, by their names.
 
     Raises:
-        BadSetting: If the file is missing or is not a Serve config of one application.
+        BadSetting: If the file is missing, is not a Serve config, or has no application of a name.
     """
     try:
         config = yaml.safe_load(path.read_text())
-        application = config["applications"][0]
-        application["args"] = {**(application.get("args") or {}), **args}
+        by_name = {application["name"]: application for application in config["applications"]}
+        given = {config["applications"][0]["name"]: args, **(others or {})}
+        for name, its in given.items():
+            by_name[name]["args"] = {**(by_name[name].get("args") or {}), **its}
+        for application in by_name.values():
+            # Relative in the file, for `serve run` from the repository root; absolute here, wherever this process runs.
+            application["runtime_env"] = {"env_vars": {"PYTHONPATH": str(REPOSITORY / "platform")}}
         config["http_options"]["port"] = port
-        # Relative in the file, for `serve run` from the repository root; absolute here, wherever this process runs.
-        application["runtime_env"] = {"env_vars": {"PYTHONPATH": str(REPOSITORY / "platform")}}
     except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
         raise BadSetting(f"{path} is not a Serve config: {error!r}") from error
     return config
@@ -46,23 +56,34 @@ def is_running(application: str) -> bool:
 
 
 @contextmanager
-def served(path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str, timeout_s: float) -> Generator[str]:
+def served(
+    path: Path,
+    *,
+    args: Mapping[str, Any],
+    port: int,
+    dashboard_url: str,
+    timeout_s: float,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Generator[str]:
     """Deploy a Serve config for the length of the block; yields the base URL of the HTTP API.
 
     Serve deploys a config by removing every application that is not in it, so a cluster that serves something is refused. At
     the end the application is deleted; Serve itself is shut down if this call started it and nothing else came to run there.
 
     Args:
+        args: Of the config's first application.
         port: Where to listen; if Serve runs already, it listens where it does, and the URL says where.
+        others: Args of the config's further applications, by their names.
 
     Raises:
         BadSetting: As `load_serve_config`.
         BadSetup: If another application, or this one, runs already; if the port is in use, the deployment fails, or it does
             not run in time; says why.
     """
-    config = load_serve_config(path, args=args, port=port)
-    application: str = config["applications"][0]["name"]
-    with httpx.Client(timeout=timeout_s, trust_env=False) as client:
+    config = load_serve_config(path, args=args, port=port, others=others)
+    applications: set[str] = {application["name"] for application in config["applications"]}
+    headers = get_auth_headers_if_auth_enabled({})  # the dashboard of a cluster with a token asks for it
+    with httpx.Client(timeout=timeout_s, trust_env=False, headers=headers) as client:
         api = _ServeApi(client, dashboard_url)
         before = api.details()
         _require_nothing_served(before["applications"])
@@ -75,7 +96,7 @@ def served(path: Path, *, args: Mapping[str, Any], port: int, dashboard_url: str
             api.deploy(config, timeout_s=timeout_s)
             yield base_url(config["http_options"] if running is None else running)
         finally:
-            _take_down(application, started_serve=running is None)
+            _take_down(applications, started_serve=running is None)
 
 
 class _ServeApi:
@@ -90,24 +111,28 @@ class _ServeApi:
         return self._ask("GET").json()
 
     def deploy(self, config: Mapping[str, Any], *, timeout_s: float) -> None:
-        """Deploy a config and wait, with a progress bar, until its application runs."""
-        application = config["applications"][0]["name"]
+        """Deploy a config and wait, with a progress bar, until its applications run."""
+        waiting = [application["name"] for application in config["applications"]]
         deadline = time.monotonic() + timeout_s
         with progress_bar() as progress:
-            task = progress.add_task("starting the service", total=1)
+            task = progress.add_task("starting the service", total=len(waiting))
             answer = self._ask("PUT", json=dict(config))
             if answer.is_error:
                 raise BadSetup(f"Serve refused the config: {answer.text}")
             while time.monotonic() < deadline:
-                state = self.details()["applications"].get(application, {})
-                status = str(state.get("status", "NOT_STARTED"))
-                if status == "RUNNING":
-                    progress.update(task, completed=1)
+                states = self.details()["applications"]
+                for name in tuple(waiting):
+                    state = states.get(name, {})
+                    status = str(state.get("status", "NOT_STARTED"))
+                    if status == "DEPLOY_FAILED":
+                        raise BadSetup(f"the application {name!r} failed to deploy: {state.get('message', '')}")
+                    if status == "RUNNING":
+                        waiting.remove(name)
+                        progress.update(task, advance=1)
+                if not waiting:
                     return
-                if status == "DEPLOY_FAILED":
-                    raise BadSetup(f"the application {application!r} failed to deploy: {state.get('message', '')}")
                 time.sleep(_POLL_S)  # Serve announces no change of state over REST: it is asked again
-        raise BadSetup(f"the application {application!r} did not run within {timeout_s:g} s")
+        raise BadSetup(f"the application {waiting[0]!r} did not run within {timeout_s:g} s")
 
     def _ask(self, method: str, json: object = None) -> httpx.Response:
         try:
@@ -135,9 +160,10 @@ def base_url(http_options: Mapping[str, Any]) -> str:
     return f"http://{'127.0.0.1' if host in _EVERY_INTERFACE else host}:{port}{http_options.get('root_path') or ''}"
 
 
-def _take_down(application: str, *, started_serve: bool) -> None:
+def _take_down(applications: set[str], *, started_serve: bool) -> None:
     served_now = serve.status().applications  # empty if Serve does not run
-    if started_serve and served_now.keys() <= {application}:
+    if started_serve and served_now.keys() <= applications:
         serve.shutdown()
-    elif application in served_now:
+        return
+    for application in applications & served_now.keys():
         serve.delete(application)

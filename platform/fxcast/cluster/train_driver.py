@@ -140,7 +140,7 @@ class _Run:
         windows = ensure_windows(
             encoding,
             at_once=self.plan.worker_range[1],
-            use_gpu=self.plan.use_gpu,
+            gpus_each=self.plan.gpus_each,
             progress=lambda done, total: queue.put(("windows", done, total)),
         )
         if self.storage.result("windows") is None:
@@ -166,7 +166,7 @@ class _Run:
                 "sentence_embeddings": embeddings,
                 "queue": queue,
             },
-            torch_config=torch_config(has_cuda=plan.use_gpu and cluster_has_cuda()),
+            torch_config=torch_config(has_cuda=plan.use_gpu and cluster_has_cuda(plan.gpus_each)),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if fewest == most else (fewest, most), use_gpu=plan.use_gpu, resources_per_worker=resources
             ),

@@ -68,6 +68,11 @@ class TrainPlan(Settings):
         return int(fewest), int(most or fewest)
 
     @property
+    def gpus_each(self) -> float:
+        """GPUs of a task or worker that needs one: 1, or the fraction of it that a worker has."""
+        return min(self.resources_per_worker.get("GPU", 1.0), 1.0) if self.use_gpu else 0.0
+
+    @property
     def series(self) -> tuple[tuple[str, Timeframe], ...]:
         """Symbol and timeframe of every series, in a fixed order: those of the main timeframe first."""
         return tuple((symbol, Timeframe(name)) for name in self.model.timeframes for symbol in self.symbols)

@@ -14,6 +14,7 @@ import ray.train.torch
 from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError  # Ray publishes no other sign of a dead worker
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fxcast.errors import FxcastError, Unavailable
 
@@ -27,15 +28,19 @@ def torch_config(*, has_cuda: bool) -> ray.train.torch.TorchConfig:
     return ray.train.torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if has_cuda else "gloo")
 
 
-def cluster_has_cuda() -> bool:
-    """Ask a machine with a GPU whether torch can use it: a cluster may declare GPUs that are not there."""
+def cluster_has_cuda(gpus: float = 1.0) -> bool:
+    """Ask a machine with a GPU whether torch can use it: a cluster may declare GPUs that are not there.
+
+    Args:
+        gpus: To reserve for the question; of GPUs that runs share a fraction, or it would wait for the others to end.
+    """
 
     def asked() -> bool:
         import torch
 
         return torch.cuda.is_available()
 
-    return bool(ray.get(ray.remote(asked).options(num_gpus=1, num_cpus=0).remote()))
+    return bool(ray.get(ray.remote(asked).options(num_gpus=gpus, num_cpus=0).remote()))
 
 
 def run_trainer(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
@@ -59,7 +64,9 @@ def run_trainer(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
 @contextmanager
 def relayed(progress: Progress) -> Generator[Queue]:
     """Yield a queue; what workers and tasks put into it is passed on from a thread."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    # On this process's machine: an actor that takes no CPU may land on any, and the loss of that one would end the run.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     finished = threading.Event()
     listener = threading.Thread(target=_relay, args=(queue, progress, finished), daemon=True)
     listener.start()

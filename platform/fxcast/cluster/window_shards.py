@@ -132,12 +132,12 @@ def plan_shards(plan: TrainPlan, facts: Sequence[SeriesFacts]) -> tuple[Shard, .
     return tuple(named)
 
 
-def ensure_windows(encoding: Encoding, *, at_once: int, use_gpu: bool, progress: Callable[[int, int], None]) -> WindowShards:
+def ensure_windows(encoding: Encoding, *, at_once: int, gpus_each: float, progress: Callable[[int, int], None]) -> WindowShards:
     """Return the encoded windows, after encoding those that are missing.
 
     Args:
         at_once: Tasks that run at a time.
-        use_gpu: Reserve a GPU for each.
+        gpus_each: GPUs of each, which may be a fraction.
         progress: (rows encoded, in all).
     """
     storage = encoding.storage
@@ -150,7 +150,7 @@ def ensure_windows(encoding: Encoding, *, at_once: int, use_gpu: bool, progress:
     total = sum(shard.rows for shard in shards)
     done = total - sum(shard.rows for shard in missing)
     progress(done, total)
-    task = _encode.options(num_cpus=1, num_gpus=1 if use_gpu else 0)
+    task = _encode.options(num_cpus=1, num_gpus=gpus_each)
     shared = ray.put(encoding)
     running: dict[ray.ObjectRef[int], Shard] = {}
     for shard, series in _with_candles(encoding, missing):

@@ -136,14 +136,18 @@ class PartFiles:
 
     def series(self) -> list[tuple[str, Timeframe]]:
         """Return symbol and timeframe of every series that has a part, in alphabetical order, shortest timeframe first."""
+        return sorted(self.newest(), key=lambda each: (each[0], each[1].minutes))
+
+    def newest(self) -> dict[tuple[str, Timeframe], str]:
+        """Return the name of every series' newest part: another one once a candle was stored, or parts were put together."""
         paths = [info.path for info in self._list(self._root, recursive=True) if info.type == fs.FileType.File]
-        found: set[tuple[str, str]] = set()
+        found: dict[tuple[str, str], str] = {}
         for path in paths:
             folders, _, name = path.removeprefix(self._root).strip("/").rpartition("/")
             symbol, _, timeframe = folders.partition("/")
             if _PART_FILE.fullmatch(name) and re.fullmatch(r"[A-Z]{6}", symbol) and re.fullmatch(r"\d+[mhd]", timeframe):
-                found.add((symbol, timeframe))
-        return sorted(((symbol, Timeframe(name)) for symbol, name in found), key=lambda each: (each[0], each[1].minutes))
+                found[symbol, timeframe] = max(name, found.get((symbol, timeframe), ""))
+        return {(symbol, Timeframe(timeframe)): name for (symbol, timeframe), name in found.items()}
 
     def parts(self, symbol: str, timeframe: Timeframe) -> list[Part]:
         """Return a series' parts by month and serial; none if there is no such series."""

@@ -129,6 +129,10 @@ class CandleStore:
         """Return the timeframes that a symbol's candles are stored in, shortest first."""
         return tuple(timeframe for name, timeframe in self._files.series() if name == symbol)
 
+    def newest_parts(self) -> dict[tuple[str, Timeframe], str]:
+        """Return a name for every series that differs once a candle of it was stored; costs one listing, and reads no file."""
+        return self._files.newest()
+
     def has(self, symbol: str, timeframe: Timeframe) -> bool:
         """Tell whether there is such a series."""
         return bool(self._files.parts(symbol, timeframe))

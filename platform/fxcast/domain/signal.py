@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -118,6 +118,11 @@ class QualityScore:
                 raise ValueError(f"{name} {value} is outside [0, 1]")
 
 
+def strongest(members: Iterable[Signal], direction: Direction) -> Signal:
+    """Return the strongest of those signals that point in a direction, the first of equals."""
+    return max((member for member in members if member.direction is direction), key=lambda member: member.strength)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedSignal:
     """The sources on one symbol at one moment, combined."""
@@ -139,6 +144,11 @@ class FusedSignal:
     def signal_id(self) -> str:
         """Deterministic: the same moment of the same symbol is the same signal after a restart."""
         return f"{self.symbol}-{self.made_at:%Y%m%dT%H%M}"
+
+    @property
+    def leader(self) -> Signal:
+        """The strongest member in the direction taken, the first of equals; horizon, stop and target come from it."""
+        return strongest(self.members, self.direction)
 
     @property
     def sources(self) -> Mapping[str, Direction]:

@@ -47,9 +47,9 @@ def equity(path: Path, findings: Findings) -> Picture:
     run, start = result.equity, float(result.starting_balance)
     others = [(each.title, each.equity) for each in findings.benchmarks if len(each.equity)]
     for (title, curve), colour in zip(others, OTHERS * len(others), strict=False):
-        _line(top, curve.times, curve.equity, color=colour, linewidth=1.0, label=title)
+        draw_line(top, curve.times, curve.equity, color=colour, linewidth=1.0, label=title)
     top.axhline(start, color=INK, linewidth=0.8, linestyle=DASHES, label="start")
-    _line(top, run.times, run.equity, color=BLUE, linewidth=1.7, label=result.name, zorder=4)
+    draw_line(top, run.times, run.equity, color=BLUE, linewidth=1.7, label=result.name, zorder=4)
     _equity_axis(top, [run.equity, *(curve.equity for _, curve in others)], result.currency)
     handles, labels = top.get_legend_handles_labels()
     order = [len(labels) - 1, *range(len(labels) - 1)]  # the run first
@@ -58,8 +58,8 @@ def equity(path: Path, findings: Findings) -> Picture:
         handles, labels, fontsize=8.5, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2
     )
     for (_, curve), colour in zip(others, OTHERS * len(others), strict=False):
-        _line(middle, curve.times, _drawdown(curve, start), color=colour, linewidth=0.8)
-    fall = _drawdown(run, start)
+        draw_line(middle, curve.times, drawdown(curve, start), color=colour, linewidth=0.8)
+    fall = drawdown(run, start)
     places = thinned(fall)
     middle.fill_between(run.times[places], fall[places], 0.0, color=BLUE, alpha=0.25, linewidth=0)
     middle.plot(run.times[places], fall[places], color=BLUE, linewidth=1.2)
@@ -139,12 +139,14 @@ def monthly_returns(curve: EquityCurve, starting_balance: float) -> tuple[NDArra
     return ends_at[last], ends / np.concatenate([[starting_balance], ends[:-1]]) - 1.0
 
 
-def _line(axes: Axes, times: TimeArray, values: FloatArray, **look: Any) -> None:
+def draw_line(axes: Axes, times: TimeArray, values: FloatArray, **look: Any) -> None:
+    """Draw a curve, (n,), thinned where it is long."""
     places = thinned(values)
     axes.plot(times[places], values[places], **look)
 
 
-def _drawdown(curve: EquityCurve, starting_balance: float) -> FloatArray:
+def drawdown(curve: EquityCurve, starting_balance: float) -> FloatArray:
+    """Return how far the equity is below its own peak, (n,), as a share of the peak, zero or less."""
     peaks = np.maximum.accumulate(np.maximum(curve.equity, starting_balance))
     return curve.equity / peaks - 1.0
 

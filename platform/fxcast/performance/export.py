@@ -59,11 +59,11 @@ def to_dict(findings: Findings) -> dict[str, Any]:
         "run": {**_run(findings.result), **findings.counts},
         "verdicts": list(findings.verdicts),
         "warnings": list(findings.warnings),
-        "measures": _measures(findings.measures),
+        "measures": measures_to_dict(findings.measures),
         "benchmarks": {
             benchmark.key: {
                 "title": benchmark.title,
-                "measures": _measures(benchmark.measures),
+                "measures": measures_to_dict(benchmark.measures),
                 "differences": {
                     each.measure: {"ours": each.ours, "theirs": each.theirs, **asdict(each.difference)}
                     for each in benchmark.differences
@@ -80,7 +80,7 @@ def to_dict(findings: Findings) -> dict[str, Any]:
         "command": findings.command,
         **({"folds": [dict(fold) for fold in findings.folds]} if findings.folds else {}),
     }
-    return _plain(content)
+    return plain(content)
 
 
 def write_json(path: Path, findings: Findings) -> None:
@@ -123,16 +123,17 @@ def _run(result: BacktestResult) -> dict[str, Any]:
     }
 
 
-def _measures(measures: Measures) -> dict[str, Any]:
+def measures_to_dict(measures: Measures) -> dict[str, Any]:
+    """Return measures by name, with what all costs make together."""
     return {**asdict(measures), "costs": {**asdict(measures.costs), "total": measures.costs.total}}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever JSON can hold
-    """Turn numpy's numbers into Python's, and what is not finite into None: JSON has no word for it."""
+def plain(value: Any) -> Any:  # noqa: ANN401  # whatever JSON can hold
+    """Turn numpy's numbers into Python's, tuples into lists, and what is not finite into None: JSON has no word for it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -39,7 +39,7 @@ def columns(findings: Findings) -> list[str]:
 def rows(findings: Findings) -> list[list[str]]:
     """Return a row a measure, an interval on a line of its own."""
     runs = (findings.measures, *(benchmark.measures for benchmark in findings.benchmarks))
-    return [[label, *map(cell, runs)] for label, cell in _measures(findings.result.currency).items()]
+    return [[label, *map(cell, runs)] for label, cell in measure_cells(findings.result.currency).items()]
 
 
 def compared_with(findings: Findings) -> list[Benchmark]:
@@ -49,7 +49,12 @@ def compared_with(findings: Findings) -> list[Benchmark]:
 
 def difference_rows(findings: Findings) -> list[list[tuple[str, bool]]]:
     """Return a row a measure that was compared: the run less each benchmark, and whether the interval leaves zero out."""
-    compared = [{each.measure: each for each in benchmark.differences} for benchmark in compared_with(findings)]
+    return rows_of_differences([benchmark.differences for benchmark in compared_with(findings)])
+
+
+def rows_of_differences(runs: Sequence[Sequence[Difference]]) -> list[list[tuple[str, bool]]]:
+    """Return a row a measure: what it is called, then a cell a run, and whether its interval leaves zero out."""
+    compared = [{each.measure: each for each in differences} for differences in runs]
     named = dict.fromkeys(measure for differences in compared for measure in differences)
     return [
         [(MEASURE_NAMES.get(measure, measure), False), *(_difference(differences.get(measure)) for differences in compared)]
@@ -77,7 +82,8 @@ def _difference(difference: Difference | None) -> tuple[str, bool]:
     return with_interval(difference.difference, digits=1 if share else 2, share=share, signed=True), (difference.is_told)
 
 
-def _measures(currency: str) -> dict[str, Callable[[Measures], str]]:
+def measure_cells(currency: str) -> dict[str, Callable[[Measures], str]]:
+    """Return what tells each measure in words, by its name."""
     return {
         "net profit": lambda run: money(run.net_profit, currency, signed=True),
         "return": lambda run: percent(run.total_return, signed=True),

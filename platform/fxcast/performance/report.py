@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.signal import Verdict
 from fxcast.performance import charts_candles, charts_equity, charts_quality, charts_trades, export, measure_table
 from fxcast.performance.measures import Costs, Findings, Group, Luck
+from fxcast.performance.page import render
 from fxcast.performance.pictures import Picture
 from fxcast.performance.wording import count, money, number, percent, probability
 
@@ -38,13 +37,14 @@ def write_report(folder: Path, findings: Findings, *, candles: Mapping[str, Cand
         candles: By symbol, of the run's timeframe; a symbol without any gets no picture of its trades.
     """
     pictures = _draw(folder / "pictures", findings, candles)
-    environment = Environment(loader=PackageLoader("fxcast.performance", "."), autoescape=True, undefined=StrictUndefined)
-    text = environment.get_template("report.html.jinja").render(
+    text = render(
+        "fxcast.performance",
+        "report.html.jinja",
         findings=findings,
         result=findings.result,
         subtitle=_subtitle(findings),
         measures=(measure_table.columns(findings), measure_table.rows(findings)),
-        compared_with=measure_table.compared_with(findings),
+        compared_with=[benchmark.title for benchmark in measure_table.compared_with(findings)],
         differences=measure_table.difference_rows(findings),
         pictures=pictures,
         folds=[list(findings.folds[0]), *(list(fold.values()) for fold in findings.folds)] if findings.folds else [],
@@ -52,7 +52,6 @@ def write_report(folder: Path, findings: Findings, *, candles: Mapping[str, Cand
         group_columns=_group_columns(findings.result.currency),
         costs=_cost_rows(findings),
         luck=_luck_rows(findings.luck),
-        embedded=_embedded,
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text(text, encoding="utf-8")
@@ -157,7 +156,3 @@ def _luck_rows(luck: Luck) -> list[tuple[str, str]]:
         ("Sharpe ratio of the best of so many without any skill", number(luck.expected_best_sharpe)),
         ("Probability that the true Sharpe ratio is above that (deflated Sharpe ratio)", probability(luck.deflated_sharpe)),
     ]
-
-
-def _embedded(picture: Picture) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode("ascii")

@@ -59,5 +59,4 @@ class Trade:
     @property
     def source(self) -> str:
         """Whose opinion gave its horizon, stop and target."""
-        plan = (self.signal.horizon_minutes, self.signal.stop, self.signal.target)
-        return next(each.source for each in self.signal.members if (each.horizon_minutes, each.stop, each.target) == plan)
+        return self.signal.leader.source

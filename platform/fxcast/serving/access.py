@@ -84,15 +84,28 @@ class AccessControl:
         A token is found by its SHA-256. How long that takes tells nothing about the stored ones: who does not know a secret can't
         choose which digits of a hash agree.
         """
-        tokens = self._snapshot.value
-        if tokens is None:
-            raise Unavailable("the access tokens have not been read yet")
-        token = tokens.get(token_hash(_bearer_token(authorization)))
-        if token is None or not token.is_valid(self._clock()):
+        self._known()  # before the header is looked at: nobody is told that a token is wrong while none is known
+        token = self.find(token_hash(_bearer_token(authorization)))
+        if token is None:
             raise Unauthorized("Authorization", "a token that is not valid", _ALLOWED)
         if scope not in token.scopes and Scope.ADMIN not in token.scopes:
             raise Forbidden("scope", ", ".join(token.scopes), scope)
         return token.name
+
+    def find(self, hashed: str) -> AccessToken | None:
+        """Return a token that is valid now, by the `token_hash` of its secret.
+
+        Raises:
+            Unavailable: If the tokens are not known yet.
+        """
+        token = self._known().get(hashed)
+        return token if token is not None and token.is_valid(self._clock()) else None
+
+    def _known(self) -> Mapping[str, AccessToken]:
+        tokens = self._snapshot.value
+        if tokens is None:
+            raise Unavailable("the access tokens have not been read yet")
+        return tokens
 
     def _read(self, database: Database) -> Mapping[str, AccessToken]:
         tokens = valid_tokens(database, self._clock())

@@ -7,12 +7,13 @@ FastAPI would then take a body for a query parameter.
 import asyncio
 from typing import Annotated, Any, Protocol, cast
 
+import structlog
 from fastapi import Body, Depends, FastAPI, Path, Query
 from pydantic import ValidationError
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from fxcast import __version__
+from fxcast import __version__, tracing
 from fxcast.adapters.storage.access_tokens import Scope
 from fxcast.adapters.storage.registry import ListedModel
 from fxcast.domain.forecast import LDM4TSPrediction
@@ -27,6 +28,7 @@ from fxcast.serving.middleware import logged_bug, surround
 from fxcast.serving.names import API
 from fxcast.serving.outages import outages
 from fxcast.serving.problems import problem_of
+from fxcast.serving.prometheus import LatencyMeter
 from fxcast.serving.router import Asked, ForecastRouter, asked_in, asked_with
 from fxcast.serving.schemas import (
     ONE_OF_THE_TIMEFRAMES,
@@ -44,6 +46,8 @@ from fxcast.serving.schemas import (
     PredictionsQuery,
     StoredPredictionBody,
 )
+
+log = structlog.get_logger(__name__)
 
 _READY_S = 5.0
 
@@ -91,6 +95,13 @@ def _model_body(listed: ListedModel) -> ModelBody:
     )
 
 
+def _logged(prediction: LDM4TSPrediction) -> LDM4TSPrediction:
+    """Log which candle a request was about: with its id, that leads from the candle to the forecast."""
+    candle = prediction.made_at.isoformat()
+    log.info("forecast made", symbol=prediction.symbol, candle=candle, model_version=prediction.model_version)
+    return prediction
+
+
 def _access() -> Access:
     return cast("_Guarded", serve.get_replica_context().servable_object).access
 
@@ -122,8 +133,10 @@ class ForecastApi:
     """
 
     def __init__(self, service: DeploymentHandle[Any], setup: ApiSetup) -> None:
+        tracing.configure("fxcast-api")
         self._backend = Backend(setup)
         self.access = self._backend.access
+        self._latency = LatencyMeter()
         self._router = ForecastRouter(
             service, self._backend.directory, width_factors=self._backend.width_factors, timeout_s=setup.timeout_s
         )
@@ -220,13 +233,19 @@ class ForecastApi:
         """Say which model answers for a timeframe, or by default; for handles."""
         return await self._router.describe(self._backend.directory.default(timeframe))
 
-    async def predict(self, request: ForecastRequest, model_version: str | None = None) -> LDM4TSPrediction:
+    async def predict(
+        self, request: ForecastRequest, model_version: str | None = None, traceparent: str | None = None
+    ) -> LDM4TSPrediction:
         """Forecast with a model of the registry, or with the active one; for handles."""
-        return await self._router.predict(request, model_version)
+        with tracing.span("predict", "server", parent=traceparent, symbol=request.window.symbol):
+            with self._latency.measured():
+                prediction = await self._router.predict(request, model_version)
+            return _logged(prediction)
 
     async def _answered(self, asked: Asked) -> PredictionBody:
-        prediction, body = await self._router.answer(asked)
-        self._backend.keep(prediction)
+        with self._latency.measured():
+            prediction, body = await self._router.answer(asked)
+        self._backend.keep(_logged(prediction))
         return body
 
     async def _answer_or_problem(self, content: object) -> AnswerBody:

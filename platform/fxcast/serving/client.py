@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import structlog
 from ray import serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
+from fxcast import tracing
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest
 from fxcast.errors import ForecastUnavailable
@@ -16,6 +18,8 @@ from fxcast.serving.names import API, APPLICATION
 from fxcast.serving.outages import outages
 from fxcast.serving.schemas import ModelDescription
 from fxcast.trading.ports import ForecastAnswer, ForecastQuestion
+
+log = structlog.get_logger(__name__)
 
 _DESCRIBE_TIMEOUT_S = 30.0
 
@@ -44,8 +48,9 @@ class ServeForecasts:
     def ask(self, questions: Sequence[ForecastQuestion], *, timeout_s: float) -> tuple[ForecastAnswer, ...]:
         """Ask all questions at once; see `ForecastService.ask`. An error of the service's own passes as it is."""
         deadline = time.monotonic() + timeout_s
-        asked = [(question, self._asked(question)) for question in questions]
-        return tuple(_answer(question, response, deadline) for question, response in asked)
+        with tracing.span("ask forecasts", "client", questions=len(questions)):
+            asked = [(question, self._asked(question)) for question in questions]
+            return tuple(_answer(question, response, deadline) for question, response in asked)
 
     def _asked(self, question: ForecastQuestion) -> DeploymentResponse[Any] | ForecastUnavailable:
         request = ForecastRequest(
@@ -56,9 +61,12 @@ class ServeForecasts:
         )
         try:
             with outages(f"no forecast of {question.window.symbol}"):
-                return cast("DeploymentResponse[Any]", self._connected().predict.remote(request, question.model_version))
+                response = self._connected().predict.remote(request, question.model_version, tracing.traceparent())
         except ForecastUnavailable as error:
             return error
+        asked = cast("DeploymentResponse[Any]", response)
+        log.info("forecast asked", **_about(question), request_id=asked.request_id)
+        return asked
 
     def _connected(self) -> DeploymentHandle[Any]:
         if self._handle is None:
@@ -71,6 +79,14 @@ def _answer(question: ForecastQuestion, response: DeploymentResponse[Any] | Fore
         return response
     try:
         with outages(f"no forecast of {question.window.symbol}"):
-            return cast("LDM4TSPrediction", response.result(timeout_s=max(0.0, deadline - time.monotonic())))
+            prediction = cast("LDM4TSPrediction", response.result(timeout_s=max(0.0, deadline - time.monotonic())))
     except ForecastUnavailable as error:
+        log.warning("forecast not answered", **_about(question), request_id=response.request_id, problem=str(error))
         return error
+    log.info("forecast answered", **_about(question), request_id=response.request_id, model_version=prediction.model_version)
+    return prediction
+
+
+def _about(question: ForecastQuestion) -> dict[str, str]:
+    window = question.window
+    return {"symbol": window.symbol, "candle": window.close_time(-1).isoformat(), "source": question.source}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-Purpose = Literal["metrics", "predictions", "tokens"]
+Purpose = Literal["metrics", "predictions", "tokens", "web"]
 
 
 def database_url(purpose: Purpose, configured: str | None) -> str | None:

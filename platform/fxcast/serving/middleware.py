@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fxcast.serving.problems import answer_errors, problem_response
-from fxcast.serving.request_ids import RequestIds
+from fxcast.serving.request_ids import RequestIds, RequestSpans
 from fxcast.serving.schemas import FieldProblem, Problem
 
 MAX_BODY_BYTES = 1_000_000
@@ -31,6 +31,7 @@ def surround(app: FastAPI) -> None:
     answer_errors(app)
     app.add_middleware(LimitBody)
     app.add_middleware(AnswerBugs)
+    app.add_middleware(RequestSpans)
     app.add_middleware(RequestIds)  # the outermost: every answer has an id
 
 

@@ -8,20 +8,60 @@ histogram are exact, but its sum is Ray's estimate, from the middle of each buck
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, cast
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from fxcast.cluster.meters import Meter
 from fxcast.errors import ForecastLate, Refused, Unavailable
 from fxcast.serving.backlog import BacklogCounts
 
 NO_MODEL = "none"  # the model version of a request that no model was found for
 
-_TIME_MS = [20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0]
-_SAMPLES = [1.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0]
+_TIME_MS = (20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0)
+_SAMPLES = (1.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0)
 _EVERY_S = 2.0
+_MODEL, _OF = ("model_version",), ("of",)
+
+FORECASTS = Meter(
+    name="fxcast_forecasts", kind="counter", labels=(*_MODEL, "outcome"),
+    meaning="What came of the forecasts asked for, by the model that was to answer; unavailable is 503, late 504, failed 500",
+)  # fmt: skip
+LATENCY_MS = Meter(
+    name="fxcast_forecast_latency_ms", kind="histogram", unit="ms", buckets=_TIME_MS,
+    meaning="From a checked request at the ingress to its answer, waiting included; of forecasts that were answered",
+)  # fmt: skip
+INFERENCE_MS = Meter(
+    name="fxcast_inference_time_ms", kind="histogram", labels=_MODEL, unit="ms", buckets=_TIME_MS,
+    meaning="How long a forecast took to compute, with those in its batch",
+)  # fmt: skip
+BATCH_SAMPLES = Meter(
+    name="fxcast_batch_samples", kind="histogram", labels=_MODEL, unit="samples", buckets=_SAMPLES,
+    meaning="Monte-Carlo samples computed at once",
+)  # fmt: skip
+MODEL_LOADS = Meter(
+    name="fxcast_model_loads", kind="counter", labels=("outcome",), meaning="Models that were loaded, or could not be"
+)
+SNAPSHOT_READ = Meter(
+    name="fxcast_snapshot_read_timestamp_seconds", kind="gauge", labels=_OF, unit="s since 1970",
+    meaning="When it was last read; 0 is never",
+)  # fmt: skip
+BACKLOG_WAITING = Meter(name="fxcast_backlog_waiting", kind="gauge", labels=_OF, meaning="What waits to be written to a database")
+BACKLOG_WRITTEN = Meter(name="fxcast_backlog_written", kind="counter", labels=_OF, meaning="What was written to a database")
+BACKLOG_DROPPED = Meter(
+    name="fxcast_backlog_dropped", kind="counter", labels=_OF, meaning="What is lost: a database was away for too long"
+)
+BACKLOG_FAILURES = Meter(
+    name="fxcast_backlog_failures", kind="counter", labels=_OF, meaning="Failed attempts to write; what waits is tried again"
+)
+SERVICE_METERS = (
+    FORECASTS, LATENCY_MS, INFERENCE_MS, BATCH_SAMPLES, MODEL_LOADS, SNAPSHOT_READ, BACKLOG_WAITING, BACKLOG_WRITTEN,
+    BACKLOG_DROPPED, BACKLOG_FAILURES,
+)  # fmt: skip
 
 Outcome = Literal["answered", "fallback", "refused", "unavailable", "late", "failed"]
 
@@ -33,11 +73,7 @@ class ForecastCounts:
     """
 
     def __init__(self) -> None:
-        self._forecasts = Counter(
-            "fxcast_forecasts",
-            "What came of the forecasts asked for, by the model that was to answer; unavailable is 503, late 504, failed 500",
-            ("model_version", "outcome"),  # pyright: ignore[reportArgumentType]  # Serve's annotation is of one key, and means any
-        )
+        self._forecasts = _counter(FORECASTS)
 
     def count(self, model_version: str, outcome: Outcome) -> None:
         """Count a forecast.
@@ -61,15 +97,27 @@ def outcome_of(error: Exception) -> Outcome:
             return "failed"
 
 
+class LatencyMeter:
+    """How long forecasts take that an ingress answers; create it in a replica."""
+
+    def __init__(self) -> None:
+        self._latency = _histogram(LATENCY_MS)
+
+    @contextmanager
+    def measured(self) -> Generator[None]:
+        """Measure the block; one that raises is not counted here, but by `ForecastCounts`."""
+        started = time.perf_counter()
+        yield
+        self._latency.observe(1000 * (time.perf_counter() - started))
+
+
 class InferenceMeters:
     """What a replica computes; create it there."""
 
     def __init__(self) -> None:
-        self._time = Histogram(
-            "fxcast_inference_time_ms", "How long a forecast took to compute, with those in its batch", _TIME_MS, ("model_version",)
-        )
-        self._samples = Histogram("fxcast_batch_samples", "Monte-Carlo samples computed at once", _SAMPLES, ("model_version",))
-        self._loads = Counter("fxcast_model_loads", "Models that were loaded, or could not be", ("outcome",))
+        self._time = _histogram(INFERENCE_MS)
+        self._samples = _histogram(BATCH_SAMPLES)
+        self._loads = _counter(MODEL_LOADS)
 
     def computed(self, model_version: str, times_ms: Sequence[float], *, samples: int) -> None:
         """Count a batch, and how long each of its forecasts took."""
@@ -96,7 +144,7 @@ class Gauges:
     ) -> None:
         self._backlogs = [_BacklogGauges(of, counts) for of, counts in backlogs.items()]
         self._read_at = read_at
-        self._snapshots = Gauge("fxcast_snapshot_read_timestamp_seconds", "When it was last read; 0 is never", ("of",))
+        self._snapshots = _gauge(SNAPSHOT_READ)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._show_until_closed, name="gauges", daemon=True)
 
@@ -123,10 +171,10 @@ class _BacklogGauges:
     def __init__(self, of: str, counts: Callable[[], BacklogCounts]) -> None:
         self._tags = {"of": of}
         self._counts = counts
-        self._waiting = Gauge("fxcast_backlog_waiting", "What waits to be written to a database", ("of",))
-        self._written = _Total(Counter("fxcast_backlog_written", "What was written to a database", ("of",)))
-        self._dropped = _Total(Counter("fxcast_backlog_dropped", "What is lost: a database was away for too long", ("of",)))
-        self._failures = _Total(Counter("fxcast_backlog_failures", "Failed attempts to write; what waits is tried again", ("of",)))
+        self._waiting = _gauge(BACKLOG_WAITING)
+        self._written = _Total(_counter(BACKLOG_WRITTEN))
+        self._dropped = _Total(_counter(BACKLOG_DROPPED))
+        self._failures = _Total(_counter(BACKLOG_FAILURES))
 
     def show(self) -> None:
         counts = self._counts()
@@ -146,3 +194,16 @@ class _Total:
         if count > self._reached:
             self._counter.inc(count - self._reached, tags)
             self._reached = count
+
+
+# Serve's annotation of labels is of one, and means any number.
+def _counter(meter: Meter) -> Counter:
+    return Counter(meter.name, meter.meaning, cast("Any", meter.labels))
+
+
+def _gauge(meter: Meter) -> Gauge:
+    return Gauge(meter.name, meter.meaning, cast("Any", meter.labels))
+
+
+def _histogram(meter: Meter) -> Histogram:
+    return Histogram(meter.name, meter.meaning, list(meter.buckets), cast("Any", meter.labels))

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from fxcast import tracing
 from fxcast.serving.names import REQUEST_ID_HEADER
 
 _ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -17,6 +18,22 @@ _ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 def current_request_id() -> str | None:
     """Return the id of the request that is being answered."""
     return _ID.get()
+
+
+class RequestSpans:
+    """ASGI middleware that measures each request as a span, below that of its header `traceparent` if there is one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not tracing.is_on():
+            await self._app(scope, receive, send)
+            return
+        parent = Headers(scope=scope).get(tracing.TRACEPARENT)
+        about = {"http__request__method": scope["method"], "url__path": scope["path"], "request_id": current_request_id() or ""}
+        with tracing.span("request", "server", parent=parent, **about):
+            await self._app(scope, receive, send)
 
 
 class RequestIds:

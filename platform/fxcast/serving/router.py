@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
+from fxcast import tracing
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import ForecastRequest, predict_together
@@ -110,7 +111,7 @@ class ForecastRouter:
         try:
             key = self._directory.find(request.window.symbol, request.window.timeframe.name, asked.model_version)
             request = replace(request, width_factors=self._width_factors(key, request.window))
-            prediction: LDM4TSPrediction = await self._in_time(self._asking(key).forecast.remote(request))
+            prediction: LDM4TSPrediction = await self._in_time(self._asking(key).forecast.remote(request, tracing.traceparent()))
             if asked.vision:
                 pictures = await self._in_time(self._asking(key).picture.remote(asked.request.window))
         except ModelUnavailable as error:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from ray import serve
 
+from fxcast import tracing
 from fxcast.adapters.clock import SystemClock
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
@@ -75,6 +76,7 @@ class LDM4TSInferenceService:
         metrics_database_url: str | None = None,
     ) -> None:
         log_to_serve()
+        tracing.configure("fxcast-model")
         import torch  # here and not above: what deploys this class needs no torch, and need not wait for it
 
         # One thread: a model uses `threads` cores by itself, and the event loop stays free for health checks. All of torch
@@ -111,7 +113,7 @@ class LDM4TSInferenceService:
         if self._gauges is not None:
             self._gauges.close()
 
-    async def forecast(self, request: ForecastRequest) -> LDM4TSPrediction | BadRequest:
+    async def forecast(self, request: ForecastRequest, traceparent: str | None = None) -> LDM4TSPrediction | BadRequest:
         """Forecast one window, in one batch with others that wait.
 
         Returns:
@@ -120,10 +122,11 @@ class LDM4TSInferenceService:
         Raises:
             BadModelFolder: If the model can't be loaded.
         """
-        try:
-            return await self._forecast(request)
-        except BadRequest as error:
-            return error
+        with tracing.span("forecast", "server", parent=traceparent, symbol=request.window.symbol, samples=request.num_samples):
+            try:
+                return await self._forecast(request)
+            except BadRequest as error:
+                return error
 
     async def _forecast(self, request: ForecastRequest) -> LDM4TSPrediction:
         forecaster = await self._asked_model()

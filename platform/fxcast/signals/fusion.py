@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fxcast.domain.signal import Direction, FusedSignal, QualityScore, Regime, Signal, SignalSource
+from fxcast.domain.signal import Direction, FusedSignal, QualityScore, Regime, Signal, SignalSource, strongest
 
 _PLACES = {each.value: place for place, each in enumerate(SignalSource)}
 
@@ -78,7 +78,7 @@ def fuse(signals: Iterable[Signal], *, made_at: datetime, price: float) -> Conse
         price=price,
         direction=direction,
         strength=min(abs(net) / len(directional), 1.0),
-        leader=max((member for member in directional if member.direction is direction), key=_weight),
+        leader=strongest(members, direction),
         members=members,
     )
 

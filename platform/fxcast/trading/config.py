@@ -8,14 +8,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from fxcast.config import Settings
 from fxcast.domain.forecast import MAX_SAMPLES
-from fxcast.domain.signal import SignalSource
+from fxcast.domain.signal import Regime, SignalSource
+from fxcast.errors import BadSetting
 from fxcast.signals.quality import QualityConfig
 from fxcast.signals.sources import SourceSpec
+from fxcast.trading.tuned import TunedParameters, tuned_values
 
 Session = Literal["Sydney", "Tokyo", "London", "New York"]
 
@@ -28,6 +30,7 @@ def _pairs(symbols: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Pairs = Annotated[tuple[str, ...], AfterValidator(_pairs)]  # symbols, each once
+Share = Annotated[float, Field(ge=0, le=1)]
 ValueT = TypeVar("ValueT")
 
 
@@ -81,17 +84,32 @@ class SizingConfig(Settings):
     volatility_target_pct: float = Field(
         default=0.25, gt=0, description="standard deviation of the position's profit over its horizon, per cent of equity"
     )
+    regime_multipliers: Mapping[Regime, Share] = Field(
+        default_factory=dict[Regime, Share],
+        description="by regime, what the base size is multiplied with, 0 to 1; a regime that is not named: 1",
+    )
+
+    def multiplier(self, regime: Regime) -> float:
+        """Return what the base size is multiplied with in a regime."""
+        return self.regime_multipliers.get(regime, 1.0)
 
 
 class ManagementConfig(Settings):
-    """What happens to an open position. Stops only tighten; None switches a rule off."""
+    """Where stop and target lie, and what happens to an open position. Stops only tighten; None switches a rule off."""
 
+    stop_multiple: float = Field(
+        default=1.0, gt=0, description="distance from close to stop, in times of what the leading source says"
+    )
+    target_multiple: float = Field(default=1.0, gt=0, description="the same of the target, and of the one that is followed")
+    holding_multiple: float = Field(
+        default=1.0, gt=0, description="how long a position is held, in times of its signal's horizon; for exit_at_horizon"
+    )
     follow_targets: bool = Field(default=True, description="move the target to the mean of a fresh forecast")
     min_target_change_pips: float = Field(default=2.0, gt=0, description="a smaller change of stop or target is not sent")
     exit_uncertainty_pct: float | None = Field(
         default=None, gt=0, description="close when the forecast's uncertainty (100 · std / price) has grown to this"
     )
-    exit_at_horizon: bool = Field(default=True, description="close when the signal's horizon has passed")
+    exit_at_horizon: bool = Field(default=True, description="close when the signal's horizon, times holding_multiple, has passed")
     exit_before_weekend_minutes: int | None = Field(default=None, ge=1, description="close so long before the week closes")
     break_even_at_r: float | None = Field(
         default=None, gt=0, description="move the stop to the entry when the profit has reached so many times the first risk"
@@ -140,6 +158,9 @@ class TradingConfig(Settings):
     risk: RiskLimits = RiskLimits()
     management: ManagementConfig = ManagementConfig()
     regime_refit_bars: int = Field(default=500, ge=1, description="fit the regimes again after so many candles")
+    tuned: tuple[TunedParameters, ...] = Field(
+        default=(), description="values that hold for one symbol or in one regime, the more special before the more general"
+    )
 
     @model_validator(mode="after")
     def _horizons_ascend(self) -> TradingConfig:
@@ -161,6 +182,40 @@ class TradingConfig(Settings):
         if wrong:
             raise ValueError(f"{wrong[0]} forecasts nothing; allowed: {_FORECASTS}")
         return opponents
+
+    @field_validator("tuned")
+    @classmethod
+    def _can_be_set(cls, tuned: tuple[TunedParameters, ...], info: ValidationInfo) -> tuple[TunedParameters, ...]:
+        """Set the values of each symbol and regime that is named, to see that the engine can."""
+        scopes = [(each.symbol, each.regime) for each in tuned]
+        twice = next((each for each in tuned if scopes.count((each.symbol, each.regime)) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice.scope}: found twice; allowed: each symbol and regime once")
+        try:
+            base = cls.model_validate(info.data) if tuned else None
+        except ValidationError:
+            return tuned  # what is wrong with the rest is reported without these
+        if base is not None:
+            _check_tuned(base, tuned)
+        return tuned
+
+
+def _check_tuned(base: TradingConfig, tuned: tuple[TunedParameters, ...]) -> None:
+    from fxcast.trading.parameters import ACCOUNT_WIDE, ASKING, with_values  # they set values of the class above
+
+    for each in tuned:
+        asking, wide = sorted(ASKING & each.values.keys()), sorted(ACCOUNT_WIDE & each.values.keys())
+        if asking:
+            raise ValueError(f"{each.scope}: found {asking[0]}; allowed: what changes no question to the forecast service")
+        if wide and (each.symbol or each.regime):
+            raise ValueError(f"{each.scope}: found {wide[0]}, which is the account's; allowed: for all symbols and regimes")
+    for symbol in {None, *(each.symbol for each in tuned)}:
+        for regime in {None, *(each.regime for each in tuned)}:
+            try:
+                with_values(base, tuned_values(tuned, symbol, regime))
+            except BadSetting as error:
+                named = TunedParameters(symbol=symbol, regime=regime, values={})
+                raise ValueError(f"{named.scope}: {error}") from None
 
 
 _FORECASTS = ", ".join(each.value for each in SignalSource if each.is_forecast)

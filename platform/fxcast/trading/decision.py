@@ -19,7 +19,7 @@ from fxcast.signals.fusion import Consensus, fuse
 from fxcast.signals.mean_reversion import mean_and_deviation
 from fxcast.signals.quality import SignalQualityScorer, explain
 from fxcast.signals.sources import MarketView, Source
-from fxcast.trading.config import TradingConfig
+from fxcast.trading.config import ManagementConfig, TradingConfig
 from fxcast.trading.events import CandleClosed, Command, PlaceOrder, RecordRiskEvent, RecordSignal
 from fxcast.trading.execution import Stepped
 from fxcast.trading.ports import DecidedSignal, RiskEvent, RiskEventKind
@@ -94,6 +94,7 @@ def decide(
     consensus = fuse(opinions, made_at=at, price=float(event.window.closes[-1]))
     if consensus is None:
         return state, failures
+    consensus = replace(consensus, leader=_widened(consensus, trading.management, instrument))
     case = _Case(
         state=state,
         event=event,
@@ -105,6 +106,23 @@ def decide(
     )
     state, commands = _judged(case, consensus)
     return state, (*failures, *commands)
+
+
+def _widened(consensus: Consensus, management: ManagementConfig, instrument: Instrument) -> Signal:
+    """Return the leading signal with stop and target so many times as far from the close as it says, and above zero.
+
+    The members keep what they said.
+    """
+
+    def moved(price: float, times: float) -> float:
+        if times == 1.0:
+            return price
+        return max(consensus.price + times * (price - consensus.price), float(instrument.tick))
+
+    leader = consensus.leader
+    return replace(
+        leader, stop=moved(leader.stop, management.stop_multiple), target=moved(leader.target, management.target_multiple)
+    )
 
 
 def _opinions(view: MarketView, sources: Sequence[Source], at: datetime) -> tuple[list[Signal], tuple[Command, ...]]:
@@ -176,6 +194,7 @@ def _sized(case: _Case, signal: FusedSignal) -> Size:
             horizon_bars=_horizon_bars(case, signal),
             uncertainty_pct=signal.uncertainty_pct if trading.ldm4ts_position_scaling else None,
             uncertainty_threshold=trading.ldm4ts_uncertainty_threshold,
+            regime=signal.regime,
         ),
         trading.sizing,
     )
@@ -196,6 +215,8 @@ def _refusal(case: _Case, signal: FusedSignal, size: Size) -> str:
         return f"the stop {stop} lies within {nearest} of the price {quote.closing(side)}, or beyond it"
     if side.sign * (target - quote.opening(side)) < nearest:
         return f"the target {target} lies within {nearest} of the price {quote.opening(side)}, or short of it"
+    if not trading.sizing.multiplier(signal.regime):
+        return f"a {signal.regime.value} market gets no position: its multiplier is 0"
     if not size.units:
         return f"the size is below one lot ({size.base_units} before scaling)"
     return ""

@@ -16,6 +16,7 @@ from fxcast.domain.instrument import Instrument, default_instrument
 from fxcast.domain.money import Quote
 from fxcast.domain.order import OrderPurpose
 from fxcast.domain.portfolio import Account, EquityPoint
+from fxcast.domain.signal import Regime
 from fxcast.signals.regime import RegimeState
 from fxcast.signals.sources import Source
 from fxcast.trading.config import TradingConfig
@@ -44,10 +45,12 @@ from fxcast.trading.execution import (
     take_transaction,
 )
 from fxcast.trading.management import ManagementView, better_price, manage
+from fxcast.trading.parameters import with_values
 from fxcast.trading.ports import RiskEvent, RiskEventKind
 from fxcast.trading.sizing import margin_needed
 from fxcast.trading.source_list import build_sources
 from fxcast.trading.state import EngineState, HeldPosition, KillSwitch, LastForecast, fx_day
+from fxcast.trading.tuned import tuned_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +79,40 @@ class EngineConfig:
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
-        """The sources that are on."""
+        """The sources that are on where nothing was tuned; what is tuned asks for no other timeframes."""
         return build_sources(self.trading)
+
+    def trading_for(self, symbol: str | None = None, regime: Regime | None = None) -> TradingConfig:
+        """Return the trader's settings with what was tuned for a symbol in a regime; of neither, what holds for the account."""
+        if not self.trading.tuned:
+            return self.trading
+        key = (symbol, regime)
+        if key not in self._tradings:
+            base = self.trading.model_copy(update={"tuned": ()})
+            self._tradings[key] = with_values(base, tuned_values(self.trading.tuned, symbol, regime))
+        return self._tradings[key]
+
+    def sources_for(self, symbol: str, regime: Regime | None = None) -> tuple[Source, ...]:
+        """Return the sources that are on for a symbol in a regime."""
+        if not self.trading.tuned:
+            return self.sources
+        key = (symbol, regime)
+        if key not in self._sources:
+            self._sources[key] = build_sources(self.trading_for(symbol, regime), loaded=self.sources)
+        return self._sources[key]
+
+    def regimes_of(self, symbol: str) -> tuple[Regime | None, ...]:
+        """Return the regimes that a symbol has settings for; None alone if they are the same in each."""
+        named = any(each.regime is not None and each.symbol in (None, symbol) for each in self.trading.tuned)
+        return tuple(Regime) if named else (None,)
+
+    @cached_property
+    def _tradings(self) -> dict[tuple[str | None, Regime | None], TradingConfig]:
+        return {}
+
+    @cached_property
+    def _sources(self) -> dict[tuple[str, Regime | None], tuple[Source, ...]]:
+        return {}
 
     @cached_property
     def content(self) -> str:
@@ -111,7 +146,7 @@ def step(state: EngineState, event: Event, config: EngineConfig) -> Stepped:
         case CandleClosed():
             return _on_candle(state, event, config)
         case TransactionReceived():
-            return take_transaction(state, event, config.trading.risk)
+            return take_transaction(state, event, config.trading_for().risk)
         case OrderUpdated():
             return take_order(state, event.order, event.at)
         case ChangeAnswered():
@@ -125,7 +160,7 @@ def step(state: EngineState, event: Event, config: EngineConfig) -> Stepped:
 
 
 def wants_forecast(state: EngineState, symbol: str, config: EngineConfig) -> bool:
-    """Tell whether to ask for forecasts on the next candle of a symbol."""
+    """Tell whether to ask for forecasts on the next candle of a symbol; what decides that is the same for all, and never tuned."""
     trading = config.trading
     return (trading.use_ldm4ts or bool(trading.opponents)) and state.candles.get(symbol, 0) % trading.forecast_interval_bars == 0
 
@@ -155,8 +190,10 @@ def _on_candle(state: EngineState, event: CandleClosed, config: EngineConfig) ->
     state = _advanced(state, event, at, config)
     commands: list[Command] = [RecordPrediction(prediction=prediction) for prediction in event.predictions.values()]
     held, quote = state.positions.get(symbol), event.quote
+    regime = state.regimes[symbol].view().regime if config.regimes_of(symbol) != (None,) else None
+    trading = config.trading_for(symbol, regime)
     if held is not None and quote is not None and state.kill_switch is not KillSwitch.HALTED:
-        state, managing = _managed(state, held, event, at, quote, config)
+        state, managing = _managed(state, held, event, quote, trading, config.instrument(symbol))
         commands += managing
     if quote is not None and config.is_traded(symbol):
         reserving = _reserving(state, event, config)
@@ -164,10 +201,10 @@ def _on_candle(state: EngineState, event: CandleClosed, config: EngineConfig) ->
             state,
             event if reserving is event.account else replace(event, account=reserving),
             quote=quote,
-            trading=config.trading,
+            trading=trading,
             instrument=config.instrument(symbol),
-            sources=config.sources,
-            forecasts=usable_forecasts(state, symbol, config.trading),
+            sources=config.sources_for(symbol, regime),
+            forecasts=usable_forecasts(state, symbol, trading),
         )
         commands += deciding
     account = event.account
@@ -250,15 +287,14 @@ def _slim(prediction: LDM4TSPrediction) -> LDM4TSPrediction:
 
 
 def _managed(
-    state: EngineState, held: HeldPosition, event: CandleClosed, at: datetime, quote: Quote, config: EngineConfig
+    state: EngineState, held: HeldPosition, event: CandleClosed, quote: Quote, trading: TradingConfig, instrument: Instrument
 ) -> Stepped:
     """Close the held position of the event's symbol, or move its stop and target."""
-    symbol, trading = event.window.symbol, config.trading
+    symbol, at = event.window.symbol, event.closed_at
     if held.stop_lost and held.change is None:
         return close_position(state, held, at, "its stop is lost, and the broker does not take it back")
     horizon_minutes = held.horizon_bars * event.window.timeframe.minutes
     forecast = usable_forecast(state, symbol, trading)
-    instrument = config.instrument(symbol)
     managed = manage(
         held,
         ManagementView(

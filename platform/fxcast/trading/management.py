@@ -68,6 +68,11 @@ def manage(held: HeldPosition, view: ManagementView, config: ManagementConfig) -
     return Managed(close_reason="", stop=stop, target=target, reasons=tuple(filter(None, (stop_reason, target_reason))))
 
 
+def holding_bars(held: HeldPosition, config: ManagementConfig) -> int:
+    """Return after how many candles a position is closed if `exit_at_horizon` is on."""
+    return max(1, round(config.holding_multiple * held.horizon_bars))
+
+
 def better_price(held: HeldPosition, close: Decimal) -> Decimal:
     """Return the best close since the position was opened, with this one."""
     return _further(held.position.side, held.best_price, close)
@@ -89,8 +94,11 @@ def _further(side: Side, first: Decimal, second: Decimal) -> Decimal:
 def _exit(held: HeldPosition, view: ManagementView, config: ManagementConfig) -> str:
     if not is_open(view.at):  # the order would be refused, or wait for Monday's opening
         return ""
-    if config.exit_at_horizon and held.bars_held >= held.horizon_bars:
-        return f"the horizon of {held.horizon_bars} candles has passed"
+    most_bars = holding_bars(held, config)
+    if config.exit_at_horizon and held.bars_held >= most_bars:
+        if most_bars == held.horizon_bars:
+            return f"the horizon of {held.horizon_bars} candles has passed"
+        return f"{most_bars} candles have passed, {config.holding_multiple:g} × the horizon of {held.horizon_bars}"
     limit_pct = config.exit_uncertainty_pct
     if limit_pct is not None and view.uncertainty_pct is not None and view.uncertainty_pct >= limit_pct:
         return f"uncertainty {view.uncertainty_pct:.3g} % has grown to the exit threshold of {limit_pct:g} %"
@@ -127,19 +135,23 @@ def _tightened(held: HeldPosition, stop: Decimal, view: ManagementView, config: 
 
 
 def _followed(side: Side, target: Decimal | None, view: ManagementView, config: ManagementConfig) -> tuple[Decimal | None, str]:
-    """Return the mean of a fresh forecast if it still pays to go there and is far enough from the target there is.
+    """Return the target that a fresh forecast gives if it still pays to go there and is far enough from the target there is.
 
-    A position without a target was left so by a person: it gets none.
+    That is the forecast's mean, or with `target_multiple` so many times as far from the price. A position without a target was left
+    so by a person: it gets none.
     """
     if not config.follow_targets or target is None or view.prediction is None:
         return target, ""
     forecast = view.prediction.horizons.get(view.horizon_minutes)
     if forecast is None:
         return target, ""
-    mean, closing = view.instrument.round_price(forecast.mean), view.quote.closing(side)
-    distance = side.sign * (mean - closing)
+    times, price = config.target_multiple, view.prediction.price
+    wanted = forecast.mean if times == 1.0 else price + times * (forecast.mean - price)
+    wanted, closing = max(view.instrument.round_price(wanted), view.instrument.tick), view.quote.closing(side)
+    distance = side.sign * (wanted - closing)
     if distance <= view.spread or distance < view.instrument.min_stop_distance:
         return target, ""
-    if abs(mean - target) < Decimal(str(config.min_target_change_pips)) * view.instrument.pip:
+    if abs(wanted - target) < Decimal(str(config.min_target_change_pips)) * view.instrument.pip:
         return target, ""
-    return mean, f"target {target} to {mean}: the mean of the fresh forecast"
+    where = "the mean of the fresh forecast"
+    return wanted, f"target {target} to {wanted}: {where if times == 1.0 else f'{times:g} × the way to {where}'}"

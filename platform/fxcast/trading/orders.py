@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from fxcast import tracing
 from fxcast.domain.order import BrokerOrder, ChangeAnswer, OrderIntent, OrderPurpose, OrderStatus, ProtectionChange
 from fxcast.errors import Unavailable
 from fxcast.trading.events import ChangeAnswered, OrderUpdated
@@ -64,8 +65,11 @@ class OrderDesk:
         """Send an order that was committed. One whose answer does not come is asked about before anything else is done."""
         self._ledger.mark_order(intent.client_order_id, OrderStatus.SENT)
         place = self._broker.place_order if intent.purpose is OrderPurpose.OPEN else self._broker.close_position
+        about = {"client_order_id": intent.client_order_id, "signal_id": intent.signal_id}
+        log.info("order sent", **about)
         try:
-            answer = place(intent)
+            with tracing.span("send order", "client", **about):
+                answer = place(intent)
         except Unavailable as error:
             log.warning("order outcome unknown", client_order_id=intent.client_order_id, problem=str(error))
             answer = self._ask(intent.client_order_id)
@@ -87,7 +91,13 @@ class OrderDesk:
         """Save what the broker says of an order."""
         self._ledger.mark_order(order.client_order_id, order.status, broker_order_id=order.broker_order_id, reason=order.reason)
         level = log.warning if order.status in DEAD else log.info
-        level("order taken", client_order_id=order.client_order_id, status=order.status.value, reason=order.reason)
+        level(
+            "order taken",
+            client_order_id=order.client_order_id,
+            broker_order_id=order.broker_order_id,
+            status=order.status.value,
+            reason=order.reason,
+        )
 
     def _send_what_follows(self, symbol: str) -> None:
         """Send the close that was decided because a lost stop was not taken back."""

@@ -32,10 +32,12 @@ class ClosedCandle:
     """A candle that has just closed, with the window of candles known at that moment (it is the window's last).
 
     `higher` holds the closed candles of longer timeframes known then, by timeframe; empty where nothing asks for them.
+    `traceparent` is the span that brought it (`fxcast.tracing`).
     """
 
     window: CandleSeries
     higher: Mapping[str, CandleSeries] = field(default_factory=dict[str, CandleSeries])
+    traceparent: str | None = None
 
     @property
     def candle(self) -> Candle:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from fxcast.signals.ldm4ts import ForecastSource
 from fxcast.signals.regime import RegimeState
 from fxcast.trading.engine import EngineConfig
-from fxcast.trading.management import better_price
+from fxcast.trading.management import better_price, holding_bars
 from fxcast.trading.state import EngineState, HeldPosition, KillSwitch, LastForecast
 
 NEVER = 2**62
@@ -46,23 +46,27 @@ def quiet_candles(state: EngineState, symbol: str, config: EngineConfig) -> int:
     """Return how many of the next candles of a symbol are quiet as far as the engine alone can tell, whatever the prices do.
 
     None are while an order is on its way, a source other than a forecaster is on, or a forecast can still be used. Each must
-    also lie within the FX day of the last one handled.
+    also lie within the FX day of the last one handled. Where settings differ by regime, a candle must be quiet with those of each.
     """
-    trading = config.trading
+    trading, regimes = config.trading, config.regimes_of(symbol)
     busy = state.pending or state.given_up or state.margin_short or state.kill_switch is not KillSwitch.ACTIVE
-    if busy or symbol not in state.cursors or not all(isinstance(source, ForecastSource) for source in config.sources):
+    if busy or symbol not in state.cursors:
         return 0
+    if not all(isinstance(source, ForecastSource) for regime in regimes for source in config.sources_for(symbol, regime)):
+        return 0
+    tradings = [config.trading_for(symbol, regime) for regime in regimes]
     quiet = _until_refit(state, symbol, config)
     if trading.use_ldm4ts or trading.opponents:
-        if any(last.age_bars < trading.risk.max_forecast_age_bars for last in state.forecasts.get(symbol, {}).values()):
+        usable_bars = max(each.risk.max_forecast_age_bars for each in tradings)
+        if any(last.age_bars < usable_bars for last in state.forecasts.get(symbol, {}).values()):
             return 0
         quiet = min(quiet, -state.candles.get(symbol, 0) % trading.forecast_interval_bars)
     held = state.positions.get(symbol)
     if held is not None:
         if held.change is not None or held.stop_lost:
             return 0
-        if trading.management.exit_at_horizon:
-            quiet = min(quiet, held.horizon_bars - held.bars_held - 1)
+        closing = [holding_bars(held, each.management) for each in tradings if each.management.exit_at_horizon]
+        quiet = min([quiet, *(bars - held.bars_held - 1 for bars in closing)])
     return max(0, quiet)
 
 

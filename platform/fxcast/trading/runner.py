@@ -33,6 +33,7 @@ from fxcast.trading.events import (
 )
 from fxcast.trading.execution import holdings_problem
 from fxcast.trading.forecasting import Asked, ask_forecasts
+from fxcast.trading.log_lines import log_decided, log_fill
 from fxcast.trading.news import tell
 from fxcast.trading.orders import OrderDesk
 from fxcast.trading.ports import (
@@ -254,7 +255,7 @@ class Runner:
         others = {*state.positions, *(order.intent.symbol for order in state.pending.values())} - {symbol}
         if not others:
             return {}
-        bars = self._config.trading.risk.correlation_bars
+        bars = self._config.trading_for().risk.correlation_bars
         found = {
             other: return_correlation(self._windows[symbol], self._windows[other], bars)
             for other in sorted(others & self._windows.keys())
@@ -272,6 +273,7 @@ class Runner:
         batch = batch_of(draft.commands, decisions)
         self._ledger.commit(draft.state, batch)
         self._state = draft.state
+        log_decided(batch)
         if self._alerts is not None:
             tell(self._alerts, batch)
         return batch
@@ -310,7 +312,7 @@ class Runner:
             positions = self._broker.positions()
             for transaction in transactions:
                 if isinstance(transaction, Fill):
-                    _log_fill(transaction)
+                    log_fill(transaction, draft.state)
                     self._mark_taken_back(draft.state, transaction)
                 draft = self._stepped(draft, TransactionReceived(transaction=transaction))
             for order in known:
@@ -355,15 +357,3 @@ class Runner:
             if due and symbol not in self._fitting:
                 self._fitting.add(symbol)
                 self._regimes.ask(symbol, self._state.cursors[symbol])
-
-
-def _log_fill(fill: Fill) -> None:
-    log.info(
-        "order filled",
-        client_order_id=fill.client_order_id,
-        side=fill.side.value,
-        units=str(fill.units),
-        price=str(fill.price),
-        reason=fill.reason.value,
-        profit=str(fill.profit),
-    )

@@ -10,6 +10,7 @@ from fxcast.domain.forecast import HorizonForecast
 from fxcast.domain.instrument import Instrument
 from fxcast.domain.money import Rates
 from fxcast.domain.order import Side
+from fxcast.domain.signal import Regime
 from fxcast.trading.config import SizingConfig, SizingMethod
 from fxcast.trading.kelly import growth_optimal_share, trade_outcomes
 
@@ -28,6 +29,7 @@ class SizeView:
         horizon_bars: The signal's horizon.
         uncertainty_pct: 100 · std / price of the forecast in use; None leaves the size unscaled.
         uncertainty_threshold: Per cent of price at which the size is zero.
+        regime: The likeliest now; None leaves the size unscaled.
     """
 
     equity: Decimal
@@ -45,6 +47,7 @@ class SizeView:
     horizon_bars: int
     uncertainty_pct: float | None
     uncertainty_threshold: float
+    regime: Regime | None = None
 
     @property
     def stop_distance(self) -> Decimal:
@@ -59,7 +62,7 @@ class SizeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """Units of base currency, both rounded down to the lot: before and after scaling by uncertainty.
+    """Units of base currency, both rounded down to the lot: before and after scaling by uncertainty; both scaled by the regime.
 
     Attributes:
         arithmetic: How the units came about, step by step in words.
@@ -78,8 +81,9 @@ def size_position(view: SizeView, config: SizingConfig) -> Size:
     - volatility_target: such that the profit over the horizon has a standard deviation of `volatility_target_pct` of equity, by
       the forecast, or without one by the candles' own volatility.
 
-    No method risks more than `risk_per_trade_pct`. The units are then multiplied with max(0, 1 − uncertainty / threshold), kept
-    within the free margin, and rounded down to the instrument's lot and to the most of one order.
+    No method risks more than `risk_per_trade_pct`. The units are then multiplied with the regime's multiplier, which gives the base
+    size, and with max(0, 1 − uncertainty / threshold), kept within the free margin, and rounded down to the instrument's lot and to
+    the most of one order.
 
     Raises:
         BadSetup: If a currency of the pair can't be converted to the account's.
@@ -100,6 +104,8 @@ def size_position(view: SizeView, config: SizingConfig) -> Size:
         f"equity {_money(view.equity)} {currency} × {float(share_pct):.4g} % = {_money(risked)} {currency} at risk",
         f"{loss_words}: {_money(base)} units",
     )
+    base, regime_words = _for_regime(base, view, config)
+    words += regime_words
     units, scale_words = _scaled(base, view)
     units, margin_words = _within_margin(units, view)
     rounded = view.instrument.round_units(units)
@@ -199,6 +205,14 @@ def _volatility_share(view: SizeView, config: SizingConfig, loss: Decimal) -> tu
         f"{config.volatility_target_pct:g} % of equity: {float(share):.4g} % at the stop"
     )
     return share, (words,)
+
+
+def _for_regime(units: Decimal, view: SizeView, config: SizingConfig) -> tuple[Decimal, tuple[str, ...]]:
+    multiplier = 1.0 if view.regime is None else config.multiplier(view.regime)
+    if view.regime is None or multiplier == 1.0:
+        return units, ()
+    scaled = units * Decimal(str(multiplier))
+    return scaled, (f"{view.regime.value} market: × {multiplier:g} = {_money(scaled)} units",)
 
 
 def _scaled(units: Decimal, view: SizeView) -> tuple[Decimal, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fxcast.domain.signal import Signal
@@ -38,8 +39,11 @@ class _Checked:
             raise BadSetting(f"source {self.source.name}: {type(error).__name__}: {error}") from error
 
 
-def build_sources(trading: TradingConfig) -> tuple[Source, ...]:
+def build_sources(trading: TradingConfig, *, loaded: Sequence[Source] | None = None) -> tuple[Source, ...]:
     """Return the sources that are on, fxcast's own first.
+
+    Args:
+        loaded: Sources of an engine that has the same ones of the user's own, which are taken from these; None: they are loaded.
 
     Raises:
         BadSetting: If a source of the user's own can't be loaded; names its class.
@@ -54,6 +58,8 @@ def build_sources(trading: TradingConfig) -> tuple[Source, ...]:
     own += [MeanReversionSource()] if trading.use_mean_reversion else []
     own += [PatternSource()] if trading.use_pattern else []
     own += [MultiTimeframeSource()] if trading.use_multi_timeframe else []
+    if loaded is not None:
+        return (*own, *(source for source in loaded if isinstance(source, _Checked)))
     return (*own, *(_Checked(source) for source in load_sources(trading.sources)))
 
 

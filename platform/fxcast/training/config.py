@@ -12,6 +12,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Switch = Literal["auto", "on", "off"]
 
 
+def _is_none(value: float | None) -> bool:
+    return value is None
+
+
 class TrainingConfig(Settings):
     """The loop's settings; the demo only stops sooner."""
 
@@ -23,6 +27,13 @@ class TrainingConfig(Settings):
     warm_up_steps: int = Field(default=50, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    min_snr_gamma: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=_is_none,  # or runs begun before there was a choice would not go on
+        description="Min-SNR-γ weights of LDM4TS's noise levels: 5 as published, less minds noisier ones; None: all count the same",
+    )
     ema_decay: float = Field(default=0.99, ge=0, lt=1, description="of the averaged weights that are kept")
     precision: Precision = Field(default="auto", description="auto is bf16 on a GPU that has it, else fp32; fp16 scales its loss")
     compile: Switch = Field(default="auto", description="torch.compile; auto is on where there is a GPU")

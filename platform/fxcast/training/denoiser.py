@@ -23,7 +23,7 @@ from fxcast.training.latents import LatentWindows
 from fxcast.training.precision import autocast, compiled, gradient_scaler
 from fxcast.training.stream import Deal, OpenStream
 from fxcast.training.validation import CRPS_RATIO, LOSS, ValidationSet, validate
-from fxcast.training.velocity import velocity
+from fxcast.training.velocity import min_snr_weights, velocity
 from fxcast.training.workers import draws_of_step, mean_over_workers, world_size
 
 CHECKPOINT_FILE = "denoiser.pt"
@@ -150,7 +150,7 @@ def fit_denoiser(
     loop = _Loop(pipeline, training, callbacks.wrap)
     deal = None if resume_from is None else loop.load(resume_from)
     stream = open_stream(deal, loop.step)
-    alphas = pipeline.scheduler.alphas_cumprod.to(pipeline.device)
+    alphas, weights = pipeline.scheduler.alphas_cumprod.to(pipeline.device), _weights(pipeline, training)
     stopped_by, losses = "steps", list[Tensor]()
     per_worker = max(1, training.batch_size // world_size())
     try:
@@ -161,7 +161,7 @@ def fit_denoiser(
                 stopped_by = "patience"
                 break
             windows = stream.batch(loop.step).to(pipeline.device)
-            losses.append(_train(loop, windows, alphas, training))
+            losses.append(_train(loop, windows, alphas, weights, training))
             callbacks.progress("denoiser", loop.step, training.steps)
             is_last = loop.step == training.steps
             validated: dict[str, float] = {}
@@ -186,8 +186,15 @@ def fit_denoiser(
     )
 
 
-def _train(loop: _Loop, windows: LatentWindows, alphas: Tensor, training: TrainingConfig) -> Tensor:
-    """Do one optimiser step; return its loss, still on the device."""
+def _weights(pipeline: LDM4TSPipeline, training: TrainingConfig) -> Tensor | None:
+    """Return how much each timestep counts, (timesteps,); None if all count the same."""
+    if training.min_snr_gamma is None:
+        return None
+    return min_snr_weights(pipeline.scheduler.alphas_cumprod, training.min_snr_gamma).to(pipeline.device)
+
+
+def _train(loop: _Loop, windows: LatentWindows, alphas: Tensor, weights: Tensor | None, training: TrainingConfig) -> Tensor:
+    """Do one optimiser step; return its loss, weighted as it was learned from, still on the device."""
     draws = draws_of_step(training.seed, loop.step)
     timesteps = torch.randint(len(alphas), (len(windows),), generator=draws).to(loop.device)
     noise = torch.randn(windows.future.shape, generator=draws).to(loop.device)
@@ -201,7 +208,10 @@ def _train(loop: _Loop, windows: LatentWindows, alphas: Tensor, training: Traini
             latents = noisy[rows].contiguous(memory_format=torch.channels_last)
             with mixed():
                 predicted = loop.model(latents, timesteps[rows], windows.past[rows], features.take(rows))
-            loss = (predicted.float() - target[rows]).square().mean() * (len(rows) / len(windows))
+            errors = (predicted.float() - target[rows]).square()  # (rows, channels, s, s)
+            if weights is not None:
+                errors *= weights[timesteps[rows], None, None, None]
+            loss = errors.mean() * (len(rows) / len(windows))
             loop.scaler.scale(loss).backward()
         total += loss.detach()
     loop.scaler.unscale_(loop.optimizer)

@@ -64,7 +64,10 @@ def validate(
 
 
 def _loss(pipeline: LDM4TSPipeline, module: ConditionedDenoiser, windows: LatentWindows, batch: int) -> float:
-    """Return the loss with the same noise and timesteps at every validation, whatever the number of workers."""
+    """Return the loss with the same noise and timesteps at every validation, whatever the number of workers.
+
+    Every timestep counts the same, however the training weights them, so that runs with other weights compare.
+    """
     alphas = pipeline.scheduler.alphas_cumprod.to(pipeline.device)
     fixed = torch.Generator().manual_seed(0)
     noise = torch.randn(windows.future.shape, generator=fixed)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from fxcast import tracing
 from fxcast.adapters.feeds.credentials import OANDA_ACCOUNT, OANDA_TOKEN, Credential
 from fxcast.adapters.feeds.rest import NOT_UNDERSTOOD, Refusal, lost
 from fxcast.errors import OutcomeUnknown
@@ -100,7 +102,8 @@ class OandaCalls:
             OutcomeUnknown: In any other case without an answer that can be read.
         """
         try:
-            response = self._client.request(method, f"{self._base}/{path}", json=body)
+            with _span(method, path):
+                response = self._client.request(method, f"{self._base}/{path}", json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise lost(_NAME, error) from None
         except httpx.HTTPError as error:
@@ -117,7 +120,8 @@ class OandaCalls:
 
     def _get(self, path: str, parameters: Mapping[str, str] | None) -> httpx.Response:
         try:
-            return self._client.get(f"{self._base}/{path}", params=parameters)
+            with _span("GET", path):
+                return self._client.get(f"{self._base}/{path}", params=parameters)
         except httpx.HTTPError as error:
             raise lost(_NAME, error) from None
 
@@ -125,6 +129,11 @@ class OandaCalls:
 def specifier(client_id: str) -> str:
     """Return how an address names an order or a trade by the client's id."""
     return quote(f"@{client_id}", safe="@")
+
+
+def _span(method: str, path: str) -> AbstractContextManager[None]:
+    """Measure a call. Its `traceparent` is not sent: a broker that knows our traces would be of no use to us."""
+    return tracing.span(f"{_NAME} {method} {path.partition('/')[0]}", "client", http__request__method=method)
 
 
 def _understood(response: httpx.Response, parse: Callable[[Any], AnswerT]) -> AnswerT:

@@ -61,10 +61,14 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedCandles:
-    """Closed candles of one symbol, in order; each candle of a series comes once."""
+    """Closed candles of one symbol, in order; each candle of a series comes once.
+
+    `traceparent` is the span that brought them (`fxcast.tracing`).
+    """
 
     data: MarketCandles
     origin: Origin
+    traceparent: str | None = None
 
 
 Emit = Callable[[FeedCandles], Awaitable[None]]

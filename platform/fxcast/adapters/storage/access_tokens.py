@@ -30,9 +30,11 @@ _CURRENT = (AccessTokenRow.replaced_at.is_(None), AccessTokenRow.revoked_at.is_(
 
 
 class Scope(StrEnum):
-    """What a token may be used for; `ADMIN` includes all."""
+    """What a token may be used for; `ADMIN` includes all, and on the page `TRADE` includes `VIEW`."""
 
     FORECAST = "forecast"
+    VIEW = "view"  # read the page
+    TRADE = "trade"  # throw the kill switch there, change settings, start and stop runs
     ADMIN = "admin"
 
 

@@ -9,12 +9,12 @@ from sqlite3 import Connection as SqliteConnection
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from fxcast.adapters.storage.revision import OLD_VERSION_TABLE, VERSION_TABLE, old_revision, read_revision
 from fxcast.adapters.storage.tables import SCHEMA_REVISION, Base
 from fxcast.errors import BadSetup, DatabaseUnavailable
 
@@ -23,6 +23,18 @@ Database = Engine  # the name for those who only pass it on: SQLAlchemy stays in
 ROOT = Path(__file__).resolve().parents[4]
 _BUSY_TIMEOUT_MS = 10_000
 
+# A PostgreSQL server whose machine or network is gone says nothing, and libpq would wait for it for hours. In libpq's own words;
+# what the URL says goes before them.
+_LIBPQ_DRIVERS = ("psycopg", "psycopg2")
+_PATIENCE = {
+    "connect_timeout": 10,  # seconds, for each host
+    "keepalives_idle": 10,  # seconds of silence until it is asked for a sign of life
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds until what was sent must have arrived
+}
+_READ_ONLY = "25006"  # SQLSTATE of "cannot execute … in a read-only transaction"
+
 
 def open_database(url: str) -> Engine:
     """Return an engine on a database whose schema is the one this code was written for.
@@ -30,13 +42,19 @@ def open_database(url: str) -> Engine:
     Raises:
         BadSetup: If the database can't be reached, or its schema is not at the newest revision.
     """
-    if _missing_sqlite_file(make_database_url(url)) is not None:
+    if missing_sqlite_file(make_database_url(url)) is not None:
         raise BadSetup(f"database {show_url(url)}: there is no such file; {_remedy(url)}")
     engine = make_engine(url)
     try:
-        found = _revision(engine, url)
+        with _reaching(url), engine.connect() as connection:
+            found, old = read_revision(connection), old_revision(connection)
         if found != SCHEMA_REVISION:
             raise BadSetup(_mismatch(url, found))
+        if old is not None:
+            raise BadSetup(
+                f"database {show_url(url)}: found its schema revision in {OLD_VERSION_TABLE}, expected it in {VERSION_TABLE}; "
+                + _remedy(url)
+            )
     except BadSetup:
         engine.dispose()
         raise
@@ -46,11 +64,13 @@ def open_database(url: str) -> Engine:
 def migrate(url: str) -> None:
     """Bring a database to the newest revision, creating a SQLite file and its folder if they are missing.
 
+    Tables of Optuna are left alone.
+
     Raises:
         BadSetup: If the database can't be reached or is newer than this code, or if the migrations are not beside this
             code (a wheel has none).
     """
-    missing = _missing_sqlite_file(make_database_url(url))
+    missing = missing_sqlite_file(make_database_url(url))
     if missing is not None:
         try:
             missing.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +92,7 @@ def revision_of(url: str) -> str | None:
     Raises:
         BadSetup: If the database can't be reached.
     """
-    if _missing_sqlite_file(make_database_url(url)) is not None:
+    if missing_sqlite_file(make_database_url(url)) is not None:
         return None
     engine = make_engine(url)
     try:
@@ -102,12 +122,16 @@ def make_engine(url: str) -> Engine:
     """
     parsed = make_database_url(url)
     try:
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        is_libpq = parsed.get_driver_name() in _LIBPQ_DRIVERS
+        patience = {name: value for name, value in _PATIENCE.items() if is_libpq and name not in parsed.query}
+        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite", connect_args=patience)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadSetup(f"database {show_url(url)}: no driver for it is installed ({error})") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "handle_error", _leave_unusable_connections)
     return engine
 
 
@@ -172,17 +196,43 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _missing_sqlite_file(url: URL) -> Path | None:
-    """Return the file of a SQLite URL if there is none yet: connecting would create it, empty."""
+def _leave_unusable_connections(context: ExceptionContext) -> None:
+    """Give up connections that look alive, but would say the same for good.
+
+    To a server that takes no writes any more, because another one does since a failover; and those whose prepared statements are
+    for tables as they were before a migration.
+    """
+    error = context.original_exception
+    if getattr(error, "sqlstate", None) == _READ_ONLY or "cached plan must not change result type" in str(error):
+        context.is_disconnect = True
+
+
+def missing_sqlite_file(url: URL) -> Path | None:
+    """Return the file of a SQLite URL if there is none yet: connecting would create it, empty. None of any other URL."""
     if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
         return None
     path = Path(str(url.database))
     return None if path.exists() or str(path).startswith("file:") else path
 
 
+def sqlite_file_identity(url: str) -> tuple[int, int] | None:
+    """Return what tells a SQLite file from another one at its place; None of a server's database, or if there is no file.
+
+    A connection that is open goes on reading a file that was moved away or replaced.
+    """
+    parsed = make_database_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}:
+        return None
+    try:
+        found = Path(str(parsed.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _revision(engine: Engine, url: str) -> str | None:
     with _reaching(url), engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return read_revision(connection)
 
 
 @contextmanager

@@ -16,6 +16,10 @@ from fxcast.errors import DatabaseUnavailable
 # says once another server has become the one to write to.
 _OUTAGES = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 
+# SQLSTATEs of a PostgreSQL database that was taken back to an older schema under who uses it: a table or a column is not there
+# (SQLite raises an OperationalError). Nothing is saved then, and who waits goes on when the schema is back.
+_OTHER_SCHEMA = frozenset({"42P01", "42703"})
+
 
 @contextmanager
 def answered(engine: Engine) -> Generator[None]:
@@ -36,6 +40,8 @@ def answered(engine: Engine) -> Generator[None]:
 
 def _is_outage(error: SQLAlchemyError) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _OTHER_SCHEMA:
         return True
     # The class itself and none of its children: SQLite's word for a file that is damaged or no database.
     return isinstance(error, _OUTAGES) or type(error) is DatabaseError

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy models: forecasts, models and access here, others in `engine_tables` and `backtest_tables`.
+"""The tables, as SQLAlchemy models: forecasts, models and access here, others in the modules of tables that are imported here.
 
 A change here or there needs a migration and a new `SCHEMA_REVISION`; a test compares the three.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fxcast.adapters.storage import backtest_tables, engine_tables
+from fxcast.adapters.storage import backtest_tables, engine_tables, tuning_tables
 from fxcast.adapters.storage.base import Base, utc_now
 
 # Whoever knows these tables must know the others too: the metadata of all of them is what migrations are compared with.
@@ -25,10 +25,11 @@ __all__ = [
     "PredictionRow",
     "backtest_tables",
     "engine_tables",
+    "tuning_tables",
 ]
 
 # The Alembic revision that these models describe. A constant, so that opening a database needs no migrations folder.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 
 class PredictionRow(Base):

@@ -1,0 +1,76 @@
+// What the page does in the browser alone: theme, time zone, signing out, and hearing of news.
+"use strict";
+
+(function () {
+  const prefers = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const here = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+  const prefix = location.pathname.split("/").slice(0, 2).join("/");
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {
+    fxcast: {
+      theme: (clicks, theme) => {
+        const now = theme || prefers();
+        return clicks ? (now === "dark" ? "light" : "dark") : now;
+      },
+      zone: (clicks, zone) => (clicks ? (zone === "UTC" ? here() : "UTC") : zone || "UTC"),
+      paint: (theme) => {
+        document.documentElement.dataset.theme = theme || prefers();
+        return theme === "dark" ? "Light" : "Dark";
+      },
+      nameZone: (zone) => zone || "UTC",
+      freshness: (connection) => {
+        document.documentElement.dataset.connection = connection;
+        return { live: "live", connecting: "connecting", lost: "no connection: what you see is old" }[connection];
+      },
+    },
+  });
+
+  const set = (id, data) => {
+    // Dash's renderer takes properties once its layout is there; before that the news waits for the next try.
+    try {
+      window.dash_clientside.set_props(id, { data });
+    } catch {
+      setTimeout(() => set(id, data), 200);
+    }
+  };
+
+  // The server says something every ten seconds, and ends a stream now and again: then the browser connects anew by itself.
+  let silent;
+  let lostAt = Infinity;
+  const lostIn = (ms) => {
+    if (lostAt <= Date.now() + ms) return; // errors that follow each other put nothing off
+    lostAt = Date.now() + ms;
+    clearTimeout(silent);
+    silent = setTimeout(() => set("connection", "lost"), ms);
+  };
+  const heard = () => {
+    set("connection", "live");
+    lostAt = Infinity;
+    lostIn(15000);
+  };
+
+  const listen = () => {
+    const events = new EventSource(prefix + "/events");
+    events.addEventListener("marks", (event) => {
+      heard();
+      set("live", JSON.parse(event.data));
+    });
+    events.addEventListener("silence", heard);
+    events.onerror = async () => {
+      lostIn(3000);
+      if (events.readyState !== EventSource.CLOSED) return;
+      // It was refused, and a browser does not try that again: either the session is over, or nothing answers now.
+      const page = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" }).catch(() => null);
+      if (page && page.type === "opaqueredirect") location.reload();
+      else setTimeout(listen, 2000);
+    };
+  };
+  window.addEventListener("load", listen);
+
+  document.addEventListener("click", async (event) => {
+    if (event.target.id !== "sign-out") return;
+    const csrf = (document.cookie.match(/(?:^|; )_csrf_token=([^;]*)/) || [])[1] || "";
+    await fetch(prefix + "/logout", { method: "POST", headers: { "X-CSRFToken": decodeURIComponent(csrf) } });
+    location.assign(prefix + "/login");
+  });
+})();

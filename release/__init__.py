@@ -1,0 +1,1 @@
+"""What `make release` does: audit, build, bill of materials, checksums."""

@@ -1,0 +1,153 @@
+"""Searches, walk-forwards and backtests as page Runs lists them, and which files of theirs it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from fxcast.adapters.clock import SystemClock
+from fxcast.adapters.storage.backtest_rows import FoldStatus
+from fxcast.adapters.storage.backtests import BacktestRecords
+from fxcast.adapters.storage.database import migrate, open_database
+from fxcast.adapters.storage.runs import SearchInList, WalkForwardInList, list_backtests, list_searches, list_walk_forwards
+from fxcast.adapters.storage.tuning import TuningRecords
+from fxcast.errors import NotFound
+from fxcast.web.reports import report_file
+from fxcast.web.runs_view import counts_said, duration, folds_left_s, folds_said, ratio, share, trials_left_s, trials_said
+from fxcast.web.sources import Sources
+from tests.backtest_record_factories import backtest_record, fold_record, walk_forward_record
+from tests.databases import DATABASES, new_database
+from tests.tuning_record_factories import trial_record, tuning_run
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    url = new_database(request.param, tmp_path)
+    migrate(url)
+    database = open_database(url)
+    yield database
+    database.dispose()
+
+
+def test_a_search_is_listed_with_its_own_trials_and_not_those_of_its_guard(database: Engine) -> None:
+    records = TuningRecords(database)
+    run = records.begin(tuning_run())
+    records.save_trial(run.id, replace(trial_record(), kind="search", number=0, state="complete"))
+    records.save_trial(run.id, replace(trial_record(), kind="search", number=1, state="pruned"))
+    records.save_trial(run.id, replace(trial_record(), kind="random", number=0, state="complete"))
+    (found,) = list_searches(database, limit=10)
+    assert (found.id, found.name, dict(found.states)) == (run.id, run.name, {"complete": 1, "pruned": 1})
+    assert (found.wanted, found.finished_at, found.has_report) == (run.trials, None, False)
+    assert list_searches(database, limit=0) == ()
+
+
+def test_a_walk_forward_is_listed_with_its_folds_and_what_failed(database: Engine) -> None:
+    records = BacktestRecords(database)
+    run = walk_forward_record()
+    folds = [replace(fold_record(), number=number) for number in (1, 2)]
+    records.begin(run, folds)
+    records.set_fold(run.id, 2, FoldStatus.FAILED, at=NOON, reason="the disk is full")
+    (found,) = list_walk_forwards(database, limit=10)
+    assert (found.id, dict(found.folds), found.problems) == (run.id, {"pending": 1, "failed": 1}, ("the disk is full",))
+
+
+def test_backtests_are_listed_without_benchmarks_newest_first(database: Engine) -> None:
+    records = BacktestRecords(database)
+    older = backtest_record()
+    newer = replace(older, name="newer", made_at=older.made_at + timedelta(days=1), settings_hash="beef")
+    records.save(older, [])
+    records.save(newer, [])
+    records.save(replace(older, variant="buy-and-hold", is_benchmark=True), [])
+    assert [each.name for each in list_backtests(database, limit=10)] == ["newer", older.name]
+    assert [each.name for each in list_backtests(database, limit=1)] == ["newer"]
+    assert list_backtests(database, limit=1)[0].seen_by_model
+
+
+def test_of_a_runs_folder_the_report_and_its_pictures_are_shown_and_nothing_else(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'fx.db'}"
+    migrate(url)
+    folder = tmp_path / "backtest"
+    (folder / "pictures").mkdir(parents=True)
+    for name in ("report.html", "findings.json", "pictures/equity.png", "pictures/secret.key"):
+        (folder / name).write_text(name)
+    (tmp_path / "report.html").write_text("of another")
+    database = open_database(url)
+    record = replace(backtest_record(), report_folder=str(folder))
+    BacktestRecords(database).save(record, [])
+    database.dispose()
+    sources = Sources(database_url=url, store=str(tmp_path), api_url="http://127.0.0.1:1", api_token=None, clock=SystemClock().now)
+    assert report_file(sources, "backtest", record.id, "report.html").read_text() == "report.html"
+    assert report_file(sources, "backtest", record.id, "pictures/equity.png").read_text() == "pictures/equity.png"
+    for name in ("findings.json", "pictures/secret.key", "../report.html", "pictures/../../fx.db", "pictures/none.png", ""):
+        with pytest.raises(NotFound, match="file: found"):
+            report_file(sources, "backtest", record.id, name)
+    with pytest.raises(NotFound, match="run: found nobody"):
+        report_file(sources, "backtest", "nobody", "report.html")
+    with pytest.raises(NotFound, match="kind: found engine; allowed: search, walk-forward, backtest"):
+        report_file(sources, "engine", record.id, "report.html")
+    sources.close()
+
+
+def search(**changes: object) -> SearchInList:
+    found = SearchInList(
+        id="a",
+        name="first",
+        symbols="EURUSD",
+        timeframe="1h",
+        level="trading",
+        begun_at=NOON,
+        finished_at=None,
+        wanted=10,
+        states={"complete": 3, "pruned": 1, "running": 2},
+        seconds=80.0,
+        verdict="",
+        promotes=None,
+        has_report=False,
+    )
+    return replace(found, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_how_far_a_search_is_and_how_long_it_still_takes() -> None:
+    assert trials_said(search()) == "4 of 10 trials (3 complete, 1 pruned, 2 running)"
+    assert trials_left_s(search()) == 6 * 20.0
+    assert trials_left_s(search(states={})) is None
+    assert trials_left_s(search(finished_at=NOON)) is None
+    assert trials_said(search(states={})) == "0 of 10 trials"
+
+
+def test_how_far_a_walk_forward_is_and_how_long_it_still_takes() -> None:
+    run = WalkForwardInList(
+        id="a",
+        name="first",
+        symbols="EURUSD",
+        timeframe="1h",
+        begun_at=NOON,
+        finished_at=None,
+        folds={"done": 2, "training": 1, "pending": 3},
+        problems=(),
+        has_report=False,
+    )
+    assert folds_said(run) == "2 done, 1 training, 3 pending"
+    assert folds_left_s(run, NOON + timedelta(seconds=100)) == 4 * 50.0
+    assert folds_left_s(replace(run, folds={"pending": 6}), NOON) is None
+    assert folds_left_s(replace(run, finished_at=NOON), NOON) is None
+
+
+def test_numbers_in_words() -> None:
+    assert [duration(seconds) for seconds in (0.4, 59.4, 61, 3599, 3600, 90_061)] == [
+        "0 s",
+        "59 s",
+        "1 min 1 s",
+        "59 min 59 s",
+        "1 h 0 min",
+        "25 h 1 min",
+    ]
+    assert counts_said({"odd": 1, "done": 2, "failed": 0}, ("done", "failed")) == "2 done, 1 odd"
+    assert (share(-0.0317), share(None), ratio(0.5), ratio(None)) == ("-3.17 %", None, "+0.50", None)
