@@ -14,10 +14,11 @@ import optuna
 import pytest
 from alembic import command
 from optuna.storages import RDBStorage
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from fxcast.adapters.storage.database import ROOT, alembic_config, make_engine, migrate, open_database, revision_of
+from fxcast.adapters.storage.revision import read_revision
 from fxcast.adapters.storage.studies import open_studies
 from fxcast.adapters.storage.tables import SCHEMA_REVISION
 from fxcast.adapters.storage.tuning import TuningRecords
@@ -161,6 +162,24 @@ def test_a_revision_of_somebody_else_is_none_of_ours_and_stays(kind: str, tmp_pa
 
     assert execute(url, "SELECT version_num FROM alembic_version") == [("v3.2.0.a",)]
     assert revision_of(url) == SCHEMA_REVISION
+
+
+def test_a_revision_that_is_moved_while_it_is_read_is_found(old: str) -> None:
+    engine, moved = make_engine(old), list[str]()
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def move(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM alembic_version" in statement and not moved:
+            moved.append(statement)
+            migrate(old)
+
+    with engine.connect() as connection:
+        found = read_revision(connection)
+    engine.dispose()
+
+    assert moved
+    assert found == (SCHEMA_REVISION if old.startswith("postgresql") else "0005")  # SQLite reads on at the moment where it began
+    check_moved(old)
 
 
 def test_of_two_processes_that_migrate_an_older_database_at_once_both_can(old: str) -> None:

@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from fxcast.adapters.storage.backup import make_backup
 from fxcast.adapters.storage.backup_files import Place
-from fxcast.adapters.storage.backup_manifest import Manifest
+from fxcast.adapters.storage.backup_manifest import Manifest, newest_backup
 from fxcast.adapters.storage.database import migrate, open_database, revision_of
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.promotions import Promotions
@@ -97,6 +97,14 @@ def promotion_record_of(run_id: str) -> Any:
     record = promotion_record(tuning_run())
     assert record.run_id == run_id
     return record
+
+
+def test_of_backups_within_one_second_the_last_is_the_newest(to: str) -> None:
+    place = Place(to, "backup")
+    for moment in range(20):
+        now = NOON + timedelta(microseconds=moment)
+        made = make_backup(place, database=None, store=None, models=None, now=now, fxcast_version="0.1.0")
+        assert newest_backup(place) == made.name
 
 
 def test_a_second_backup_copies_only_new_files_and_leaves_the_first_as_it_was(here: Fxcast, there: Fxcast, to: str) -> None:

@@ -67,7 +67,7 @@ def make_backup(
         Unavailable: If a place's disk is full or its object store does not answer. No manifest is written then.
         Conflict: If somebody migrates the database meanwhile.
     """
-    name = f"{utc(now)}-{uuid.uuid4().hex[:8]}"  # so that of two in one second, none writes into the other's folder
+    name = f"{utc(now)}-{uuid.uuid4().hex[:8]}"  # so that of two at one moment, none writes into the other's folder
     content = None if database is None else _back_up_database(to, name, database, at_table)
     folders: list[FolderContent | None] = []
     copied = 0

@@ -189,5 +189,5 @@ class _Hashed:
 
 
 def utc(moment: datetime) -> str:
-    """Return a moment as the name of a backup begins: so that names sort by time."""
-    return moment.strftime("%Y%m%dT%H%M%SZ")
+    """Return a moment as the name of a backup begins: so that names sort by time, also within a second."""
+    return moment.strftime("%Y%m%dT%H%M%S.%fZ")

@@ -9,11 +9,13 @@ import re
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
+from sqlalchemy.exc import ProgrammingError
 
 VERSION_TABLE = "fxcast_version"
 OLD_VERSION_TABLE = "alembic_version"
 
 _OURS = re.compile(r"\d{4}")  # Optuna's look like v3.2.0.a
+_NO_SUCH_TABLE = "42P01"  # SQLSTATE
 
 
 def read_revision(connection: Connection) -> str | None:
@@ -29,7 +31,14 @@ def old_revision(connection: Connection) -> str | None:
     """Return the revision of our schema if it still lies in `alembic_version`; None if not, or if that table is not ours."""
     if inspect(connection).has_table(VERSION_TABLE):
         return None
-    found = MigrationContext.configure(connection, opts={"version_table": OLD_VERSION_TABLE}).get_current_heads()
+    try:
+        with connection.begin_nested():
+            found = MigrationContext.configure(connection, opts={"version_table": OLD_VERSION_TABLE}).get_current_heads()
+    except ProgrammingError as error:
+        # Another process moved it away between Alembic's look for the table and its reading of it.
+        if getattr(error.orig, "sqlstate", None) != _NO_SUCH_TABLE:
+            raise
+        return None
     return found[0] if len(found) == 1 and _OURS.fullmatch(found[0]) else None
 
 
