@@ -18,6 +18,7 @@ from fxcast.cluster.meters import Board, Meter, harmless
 from fxcast.domain.money import rates_from_prices
 from fxcast.domain.order import Fill, OrderPurpose, OrderStatus
 from fxcast.errors import AccountTaken, DatabaseUnavailable, Disconnected, OutcomeUnknown, RateLimited, StoreUnavailable
+from fxcast.trading.config import TradingConfig
 from fxcast.trading.ports import DecisionRecord, LedgerBatch, RiskEventKind
 from fxcast.trading.risk import currency_exposures
 from fxcast.trading.state import EngineState, KillSwitch
@@ -156,8 +157,9 @@ class EngineMeters:
                 self.board.add(ORDERS, 0.0, purpose=purpose.value, status=status.value)
 
     @harmless
-    def started(self, state: EngineState, ledger: SqlLedger) -> None:
+    def started(self, state: EngineState, ledger: SqlLedger, trading: TradingConfig) -> None:
         """Begin with the orders that wait; the newest decision tells the account's currency where the settings do not."""
+        self.board.set(DRAWDOWN_LIMIT, trading.risk.max_drawdown_pct)
         self._waiting = _waiting_of(state)
         if not self._currency:
             self._learn_currency(ledger.decisions(limit=1))

@@ -29,10 +29,11 @@ from fxcast.adapters.feeds.replay import ReplayFeed
 from fxcast.adapters.storage.database import Database, open_database
 from fxcast.adapters.storage.lease import HeldLease, acquire
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.settings_versions import SettingsVersions, Terms
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
-from fxcast.errors import BadSetting, BadSetup, DatabaseUnavailable, Disconnected, ReconciliationFailed
+from fxcast.errors import BadSetting, BadSetup, DatabaseUnavailable, Disconnected, ReconciliationFailed, Refused
 from fxcast.serving.client import ServeForecasts
 from fxcast.signals.regime import RegimeModel
 from fxcast.trading.engine import EngineConfig
@@ -52,6 +53,7 @@ class EngineParts:
     """A runner and what its shell needs besides.
 
     Attributes:
+        terms: The settings that are traded with.
         candles_done: Handled before this start.
         candles_total: Of the replay; 0 where there is no end.
         describe: What is traded, loud where it is real money.
@@ -64,6 +66,8 @@ class EngineParts:
     ledger: SqlLedger
     lease: HeldLease
     alerts: WebhookAlerts
+    versions: SettingsVersions
+    terms: Terms
     candles_done: int
     candles_total: int
     describe: str
@@ -77,25 +81,43 @@ def open_paper(setup: EngineSettings) -> PaperBroker:
 
 
 def open_parts(setup: Setup, open_paper: OpenPaper = open_paper) -> EngineParts:
-    """Open everything, the account's lease first.
+    """Open everything, the account's lease first, with the settings that are in force.
+
+    Settings set by a person that the engine can't trade with are marked so, and those before them are taken.
 
     Raises:
         AccountTaken: If another engine holds the account.
         BadSetup: If the surroundings are not as they must be.
         BadSetting: If the settings do not go together, or a source can't be loaded.
+        Conflict: If somebody sets others at this moment.
         ReconciliationFailed: If ledger and paper broker do not belong together.
         Unavailable: If the database or a broker does not answer.
     """
-    with ExitStack() as opened:
-        database = _database(setup.database_url)
-        opened.callback(database.dispose)
-        lease = acquire(database, setup.lease_account, _holder(), ttl_s=setup.lease_ttl_s, now=SystemClock().now())
-        opened.callback(lease.release)
-        ledger = SqlLedger(database, engine_id=setup.account, lease=lease)
-        alerts = WebhookAlerts(setup.alerts, engine_id=setup.account)
-        opened.callback(alerts.close)
-        opening = _Opening(ledger=ledger, lease=lease, alerts=alerts, opened=opened, open_paper=open_paper)
-        return opening.replay(setup) if isinstance(setup, ReplaySetup) else opening.live(setup)
+    while True:
+        with ExitStack() as opened:
+            now = SystemClock().now()
+            database = _database(setup.database_url)
+            opened.callback(database.dispose)
+            lease = acquire(database, setup.lease_account, _holder(), ttl_s=setup.lease_ttl_s, now=now)
+            opened.callback(lease.release)
+            versions = SettingsVersions(database, setup.account)
+            terms = versions.in_force(setup.trading, now)
+            opening = _Opening(
+                ledger=SqlLedger(database, engine_id=setup.account, lease=lease),
+                lease=lease,
+                alerts=WebhookAlerts(setup.alerts, engine_id=setup.account),
+                versions=versions,
+                terms=terms,
+                opened=opened,
+                open_paper=open_paper,
+            )
+            opened.callback(opening.alerts.close)
+            try:
+                return opening.with_terms(setup)
+            except Refused as error:
+                if not versions.refuse(terms, str(error)):
+                    raise
+                log.error("settings refused", account=setup.account, version=terms.version, by=terms.by, problem=str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +127,15 @@ class _Opening:
     ledger: SqlLedger
     lease: HeldLease
     alerts: WebhookAlerts
+    versions: SettingsVersions
+    terms: Terms
     opened: ExitStack
     open_paper: OpenPaper
+
+    def with_terms(self, setup: Setup) -> EngineParts:
+        """Put the rest together for the settings that are in force."""
+        changed = setup.model_copy(update={"trading": self.terms.trading})
+        return self.replay(changed) if isinstance(changed, ReplaySetup) else self.live(changed)
 
     def replay(self, setup: ReplaySetup) -> EngineParts:
         periods = setup.candles()
@@ -227,6 +256,8 @@ class _Opening:
             ledger=self.ledger,
             lease=self.lease,
             alerts=self.alerts,
+            versions=self.versions,
+            terms=self.terms,
             candles_done=candles_done,
             candles_total=candles_total,
             describe=describe,

@@ -63,6 +63,8 @@ class EngineStatus(TypedDict):
     losses_in_row: int
     cool_off_until: str
     foreign: list[str]  # symbols in which the broker holds a position that is not ours
+    settings_version: int  # which of the account's it trades with, 0 before it has opened
+    settings_by: str  # who set them; "start": whoever started the engine
 
 
 def position_status(held: HeldPosition, state: EngineState) -> PositionStatus:

@@ -118,6 +118,8 @@ class EngineShell:
             losses_in_row=state.losses_in_row,
             cool_off_until="" if state.cool_off_until is None else state.cool_off_until.isoformat(),
             foreign=list(state.foreign),
+            settings_version=0 if self._parts is None else self._parts.terms.version,
+            settings_by="" if self._parts is None else self._parts.terms.by,
         )
 
     def set_kill_switch(self, kill_switch: str, by: str = "", reason: str = "") -> None:
@@ -167,19 +169,52 @@ class EngineShell:
                 self._progress.state = end  # last: whoever sees it may start a successor
 
     def _traded(self) -> bool:
-        """Trade until the candles end; False if the engine was asked to stop before."""
-        parts = self._opened()
-        if parts is None:
-            return False
-        self._parts = parts
-        self._progress.done, self._progress.total = parts.candles_done, parts.candles_total
+        """Trade until the candles end; False if the engine was asked to stop before.
+
+        Settings that a person has set are taken before the next candle, on the path of a restart: everything is opened anew.
+        """
+        while True:
+            parts = self._opened()
+            if parts is None:
+                return False
+            self._parts = parts
+            try:
+                traded = self._traded_with(parts)
+            except Refused as error:
+                if isinstance(error, AccountTaken) or not parts.versions.refuse(parts.terms, str(error)):
+                    raise
+                log.error("settings refused", version=parts.terms.version, by=parts.terms.by, problem=str(error))
+                traded = None
+            if traded is not None:
+                return traded
+            self._started = False
+            self._close()
+
+    def _traded_with(self, parts: EngineParts) -> bool | None:
+        """Trade until the candles end, True, the engine is asked to stop, False, or other settings are in force, None."""
+        self._progress.done, self._progress.total = max(self._progress.done, parts.candles_done), parts.candles_total
         self._progress.describe = parts.describe
-        log.warning("engine opens its account", account=self._setup.account, what=parts.describe)
+        log.warning("engine opens its account", account=self._setup.account, what=parts.describe, settings=parts.terms.version)
         if not self._persist(parts.runner.start):
             return False
         self._started = True
-        self.meters.started(parts.runner.state, parts.ledger)
-        return all(self._persist(partial(self._handle, parts, closed)) for closed in parts.runner.closed_candles())
+        self.meters.started(parts.runner.state, parts.ledger, parts.terms.trading)
+        if not self._persist(lambda: parts.versions.mark_taken(parts.terms.version, SystemClock().now())):
+            return False
+        for closed in parts.runner.closed_candles():
+            if not self._persist(partial(self._handle, parts, closed)):
+                return False
+            if self._has_other_settings(parts):
+                return None
+        return True
+
+    def _has_other_settings(self, parts: EngineParts) -> bool:
+        """Tell whether a person has set others. A database that does not answer is told by the next commit."""
+        try:
+            return parts.versions.has_newer(parts.terms.version)
+        except Unavailable as error:
+            log.warning("settings not looked for", problem=str(error))
+            return False
 
     def _opened(self) -> EngineParts | None:
         """Open everything; an account whose lease nobody renews is waited for, for its engine was killed."""

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.engine_status import DecisionStatus, EngineStatus, PositionStatus
+from fxcast.adapters.storage.settings_versions import STARTED
 
 _DECISIONS = 8
 _EVENTS = 5
@@ -76,10 +77,17 @@ def _summary(status: EngineStatus) -> Table:
         ("orders on their way", ", ".join(status["orders_waiting"])),
         ("no new risk until", status["cool_off_until"]),
         ("others' positions in", ", ".join(status["foreign"])),
+        ("settings", _settings(status)),
     ):
         if value:
             shown.add_row(name, value)
     return shown
+
+
+def _settings(status: EngineStatus) -> str:
+    """Say who set those that are traded with, unless they came with the start."""
+    is_told = status["settings_by"] not in {"", STARTED}
+    return f"version {status['settings_version']}, set by {status['settings_by']}, not those of the start" if is_told else ""
 
 
 def _positions(positions: list[PositionStatus]) -> Table:

@@ -30,6 +30,7 @@ from fxcast.adapters.feeds.credentials import OANDA_ACCOUNT, OANDA_TOKEN
 from fxcast.adapters.storage.database import Database, migrate, open_database
 from fxcast.adapters.storage.lease import acquire
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.settings_versions import SettingsVersions
 from fxcast.data.store import CandleStore
 from fxcast.data.windows import window_at
 from fxcast.domain.candle import Candle, CandleSeries, to_datetime
@@ -240,6 +241,7 @@ class OandaWorld:
             ledger = SqlLedger(self.database, ENGINE_ID, lease=lease)
             alerts = WebhookAlerts(setup.alerts, engine_id=setup.account)
             opened.callback(alerts.close)
+            versions = SettingsVersions(self.database, ENGINE_ID)
             feed = SubscribedFeed(
                 self.publisher.subscribe,
                 self.store,
@@ -259,6 +261,8 @@ class OandaWorld:
                 ledger=ledger,
                 lease=lease,
                 alerts=alerts,
+                versions=versions,
+                terms=versions.in_force(setup.trading, self.clock.time),
                 candles_done=0,
                 candles_total=0,
                 describe=broker.describe(),

@@ -20,12 +20,14 @@ from fxcast.adapters.storage.predictions import record_inference_minute, record_
 from fxcast.adapters.storage.promotions import Promotions
 from fxcast.adapters.storage.quality import update_quality
 from fxcast.adapters.storage.registry import RegisteredModel, activate, register_model
+from fxcast.adapters.storage.settings_versions import SettingsVersions
 from fxcast.adapters.storage.studies import open_studies
 from fxcast.adapters.storage.tables import Base
 from fxcast.adapters.storage.tuning import TuningRecords
 from fxcast.domain.candle import to_datetime
 from fxcast.domain.order import ChangeAnswer, OrderStatus
 from fxcast.domain.timeframe import Timeframe
+from fxcast.trading.config import TradingConfig
 from fxcast.trading.ports import LedgerBatch
 from fxcast.trading.state import EngineState, KillSwitch
 from tests.backtest_record_factories import backtest_record, fold_record, trade_record, walk_forward_record
@@ -60,6 +62,15 @@ def trade(database: Engine) -> None:
     ledger.prune_decisions(NOON + timedelta(minutes=1))
     lease.release()
     request_kill_switch(database, "demo", KillSwitch.REDUCING, "anna", "a holiday", NOON)
+    set_settings(database)
+
+
+def set_settings(database: Engine) -> None:
+    versions = SettingsVersions(database, "demo")
+    started = versions.in_force(TradingConfig(), NOON)
+    versions.mark_taken(started.version, NOON)
+    changed = started.trading.model_copy(update={"min_quality": 0.5})
+    versions.add(changed, by="anna", reason="fewer trades", after=started.version, now=NOON + timedelta(hours=1))
 
 
 def forecast(database: Engine, models: Path) -> None:

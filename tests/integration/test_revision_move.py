@@ -73,7 +73,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def old_with_search(url: str) -> str:
-    """A database at 0006 with a search and its study, made before the revision was moved."""
+    """A database with a search and its study, made before the revision was moved."""
     TuningRecords(open_database(url)).begin(tuning_run())
     optuna.create_study(storage=open_studies(url), study_name="majors")
     execute(url, *PUT_BACK)
@@ -96,7 +96,7 @@ def test_a_revision_in_the_old_place_is_refused_with_the_command_that_moves_it_a
     old_with_search: str,
 ) -> None:
     url = old_with_search
-    assert revision_of(url) == "0006"
+    assert revision_of(url) == SCHEMA_REVISION
     for attempt in (open_database, open_studies):
         with pytest.raises(
             BadSetup, match=r"found its schema revision in alembic_version, expected it in fxcast_version; .*jobs\.migrate"

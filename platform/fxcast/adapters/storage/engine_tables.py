@@ -216,6 +216,21 @@ class EngineSettingsRow(Base):
     content: Mapped[str] = mapped_column(Text)
 
 
+class SettingsVersionRow(Base):
+    """What an engine was to trade with; also set for one that does not run, so `engine_id` refers to nothing."""
+
+    __tablename__ = "settings_versions"
+
+    engine_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[str] = mapped_column(Text)
+    by: Mapped[str] = mapped_column(String(128))
+    reason: Mapped[str] = mapped_column(Text)
+    made_at: Mapped[datetime]
+    taken_at: Mapped[datetime | None]
+    problem: Mapped[str] = mapped_column(Text)  # why the engine refused it; empty if it did not
+
+
 class KillSwitchRequestRow(Base):
     """What a person asked for; also of an engine that has not started yet, so `engine_id` refers to nothing."""
 

@@ -32,6 +32,7 @@ _UPDATED = frozenset(
         "positions",
         "promotions",
         "protection_changes",
+        "settings_versions",
         "tuning_folds",
         "tuning_runs",
         "tuning_trials",

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 # The Alembic revision that these models describe. A constant, so that opening a database needs no migrations folder.
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 
 
 class PredictionRow(Base):

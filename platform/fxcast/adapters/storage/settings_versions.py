@@ -1,0 +1,208 @@
+"""Which settings an engine was to trade with, one version after the other: who set them, when, and whether it took them.
+
+An engine's start adds a version if its settings differ from those of the start before, so that a changed file counts from the next
+start; the page adds the others. The newest one that no engine has refused is in force.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.orm import Session
+
+from fxcast.adapters.storage.database import insert_into, writing
+from fxcast.adapters.storage.engine_tables import SettingsVersionRow
+from fxcast.adapters.storage.outages import answered
+from fxcast.config import explain
+from fxcast.errors import Conflict, NotFound
+from fxcast.trading.config import TradingConfig
+
+STARTED = "start"  # who set those that an engine was started with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsVersion:
+    """One version of an engine's settings.
+
+    Attributes:
+        version: Counted from 1 in each account.
+        content: A `TradingConfig` as JSON.
+        by: Who set them; `STARTED` if they came with a start.
+        reason: Why, in that person's words.
+        taken_at: When an engine first traded with them, None if none has yet.
+        problem: Why the engine refused them; empty if it did not.
+    """
+
+    version: int
+    content: str
+    by: str
+    reason: str
+    made_at: datetime
+    taken_at: datetime | None
+    problem: str
+
+    def trading(self) -> TradingConfig:
+        """Return the settings.
+
+        Raises:
+            pydantic.ValidationError: If this fxcast does not know them as they are.
+        """
+        return TradingConfig.model_validate_json(self.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an engine trades with: a version, and its settings."""
+
+    version: int
+    by: str
+    trading: TradingConfig
+
+
+def content_of(trading: TradingConfig) -> str:
+    """Return settings as a version keeps them."""
+    return trading.model_dump_json(by_alias=True)
+
+
+class SettingsVersions:
+    """The versions of one account's settings."""
+
+    def __init__(self, engine: Engine, engine_id: str) -> None:
+        self._engine = engine
+        self._engine_id = engine_id
+
+    def newest(self, limit: int) -> tuple[SettingsVersion, ...]:
+        """Return so many versions, the newest first.
+
+        Raises:
+            DatabaseUnavailable: If the database does not answer.
+        """
+        return self._read(limit)
+
+    def get(self, version: int) -> SettingsVersion:
+        """Return a version.
+
+        Raises:
+            NotFound: If there is no such.
+            DatabaseUnavailable: If the database does not answer.
+        """
+        found = self._read(1, SettingsVersionRow.version == version)
+        if not found:
+            raise NotFound("version", str(version), f"one of the settings of account {self._engine_id!r}")
+        return found[0]
+
+    def add(self, trading: TradingConfig, *, by: str, reason: str, after: int, now: datetime) -> int:
+        """Add a version; return its number.
+
+        Args:
+            trading: The settings.
+            by: Who sets them.
+            reason: Why.
+            after: Number of the version that this one was made from, 0 if there was none.
+            now: By the caller's clock.
+
+        Raises:
+            Conflict: If somebody has set others meanwhile.
+            DatabaseUnavailable: If the database does not answer; nothing was set.
+        """
+        newest = select(func.max(SettingsVersionRow.version)).where(SettingsVersionRow.engine_id == self._engine_id)
+        values = {"content": content_of(trading), "by": by, "reason": reason, "made_at": now, "problem": ""}
+        with answered(self._engine), writing(self._engine).begin() as connection:
+            found = connection.scalar(newest) or 0
+            insert = insert_into(connection, SettingsVersionRow).values(engine_id=self._engine_id, version=after + 1, **values)
+            added = None
+            if found == after:  # on PostgreSQL somebody may still take the number in between
+                added = connection.scalar(insert.on_conflict_do_nothing().returning(SettingsVersionRow.version))
+            if added is None:
+                found = connection.scalar(newest) or 0
+                raise Conflict(f"the settings were changed meanwhile: found version {found}, expected {after}; look at them again")
+        return added
+
+    def in_force(self, started: TradingConfig, now: datetime) -> Terms:
+        """Return what an engine that starts, or looks again, is to trade with.
+
+        What can't be read any more is marked as refused.
+
+        Args:
+            started: The settings that it was started with; a version is made of them if they are not those of the start before.
+            now: By the caller's clock.
+
+        Raises:
+            Conflict: If somebody sets others at this moment.
+            DatabaseUnavailable: If the database does not answer.
+        """
+        before = self._read(1, SettingsVersionRow.by == STARTED)
+        if not before or not _says(before[0], started):
+            newest = self._read(1)
+            self.add(started, by=STARTED, reason="", after=newest[0].version if newest else 0, now=now)
+        while True:
+            found = self._read(1, SettingsVersionRow.problem == "")[0]
+            try:
+                return Terms(version=found.version, by=found.by, trading=found.trading())
+            except ValidationError as error:
+                self._mark(found.version, problem=explain(error, TradingConfig))
+
+    def has_newer(self, version: int) -> bool:
+        """Tell whether settings that nobody has refused came after a version.
+
+        Raises:
+            DatabaseUnavailable: If the database does not answer.
+        """
+        row = SettingsVersionRow
+        query = select(func.max(row.version)).where(row.engine_id == self._engine_id, row.problem == "")
+        with answered(self._engine), Session(self._engine) as session:
+            return (session.scalar(query) or 0) > version
+
+    def mark_taken(self, version: int, now: datetime) -> None:
+        """Keep that an engine trades with a version; the first time counts.
+
+        Raises:
+            DatabaseUnavailable: If the database does not answer.
+        """
+        self._mark(version, SettingsVersionRow.taken_at.is_(None), taken_at=now)
+
+    def refuse(self, terms: Terms, problem: str) -> bool:
+        """Keep why an engine can't trade with what was set while it ran; False of what it was started with: then it must end.
+
+        Raises:
+            DatabaseUnavailable: If the database does not answer.
+        """
+        if terms.by == STARTED:
+            return False
+        self._mark(terms.version, problem=problem or "refused")
+        return True
+
+    def _mark(self, version: int, *which: Any, **values: Any) -> None:
+        row = SettingsVersionRow
+        where = (row.engine_id == self._engine_id, row.version == version, *which)
+        with answered(self._engine), writing(self._engine).begin() as connection:
+            connection.execute(update(row).where(*where).values(values))
+
+    def _read(self, limit: int, *which: Any) -> tuple[SettingsVersion, ...]:
+        row = SettingsVersionRow
+        query = select(row).where(row.engine_id == self._engine_id, *which).order_by(row.version.desc()).limit(limit)
+        with answered(self._engine), Session(self._engine) as session:
+            return tuple(
+                SettingsVersion(
+                    version=each.version,
+                    content=each.content,
+                    by=each.by,
+                    reason=each.reason,
+                    made_at=each.made_at,
+                    taken_at=each.taken_at,
+                    problem=each.problem,
+                )
+                for each in session.scalars(query)
+            )
+
+
+def _says(version: SettingsVersion, trading: TradingConfig) -> bool:
+    """Tell whether a version holds these settings; one of an older fxcast lacks what has been added since, at its default."""
+    try:
+        return version.trading() == trading
+    except ValidationError:
+        return False
