@@ -29,11 +29,15 @@ class Site:
     Args:
         folder: Its database and candles are below.
         tokens: Whether one has to sign in.
+        api_url: Where a forecast service is; by default nothing listens there.
+        dashboard_url: Of the cluster that runs are started on.
     """
 
     folder: Path
     tokens: bool = False
     port: int = field(default_factory=free_port)
+    api_url: str = field(default_factory=lambda: f"http://127.0.0.1:{free_port()}")
+    dashboard_url: str | None = None
 
     def __post_init__(self) -> None:
         self._server: uvicorn.Server | None = None
@@ -68,9 +72,11 @@ class Site:
             prefix=PREFIX,
             database_url=self.database_url,
             store=str(self.folder / "store"),
-            api_url=f"http://127.0.0.1:{free_port()}",  # nothing listens there
+            api_url=self.api_url,
             tokens_database_url=self.database_url if self.tokens else None,
             session_hours=1.0,
+            dashboard_url=self.dashboard_url,
+            home=str(self.folder),
         )
         server = uvicorn.Server(uvicorn.Config(make_app(setup, PAGES), port=self.port, log_level="critical"))
         self._server, self._thread = server, threading.Thread(target=server.run, daemon=True)

@@ -18,14 +18,18 @@ from sqlalchemy import create_engine
 from fxcast.adapters.storage.base import Base
 from fxcast.adapters.storage.fans import PastForecast, PastForecasts, forecasting_models, newest_forecast, past_forecasts
 from fxcast.adapters.storage.predictions import record_predictions, resolve_outcomes
+from fxcast.adapters.storage.signal_marks import SignalMark, SignalMarks
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.forecast import HorizonForecast, LDM4TSPrediction
 from fxcast.domain.order import Side
 from fxcast.domain.portfolio import Position
+from fxcast.domain.signal import Direction, Verdict
 from fxcast.domain.timeframe import Timeframe
 from fxcast.trading.ports import PositionRecord
-from fxcast.web.market_period import View, moved, newest_period, range_asked, view_of, within
-from fxcast.web.market_view import Shown, bar_sentence, candles_since, due_openings, hit_sentence, market_figure
+from fxcast.web.market_axis import due_openings
+from fxcast.web.market_marks import signals_said
+from fxcast.web.market_period import View, moved, newest_period, view_of, within
+from fxcast.web.market_view import Shown, bar_sentence, candles_since, hit_sentence, market_figure
 from fxcast.web.thinning import thin
 
 HOUR, H1 = timedelta(hours=1), Timeframe("1h")
@@ -90,6 +94,20 @@ def trade(opened: datetime, side: Side = Side.BUY) -> PositionRecord:
     return PositionRecord(position=position, closed_at=opened + HOUR, exit_price=Decimal("1.12"), profit=Decimal(20))
 
 
+def signal(hours: int, direction: Direction = Direction.BULL, *, units: int = 1000, reason: str = "") -> SignalMark:
+    return SignalMark(
+        made_at=MONDAY + hours * HOUR,
+        direction=direction,
+        price=1.1 + 0.001 * hours,
+        verdict=Verdict.ACCEPTED if units else Verdict.REJECTED,
+        reason=reason,
+        quality_total=0.28,
+        uncertainty_pct=0.12,
+        base_units=Decimal(2000),
+        units=Decimal(units),
+    )
+
+
 def shown(count: int = 48, **changed: Any) -> Shown:  # any field
     fields: dict[str, Any] = {
         "symbol": "EURUSD",
@@ -102,6 +120,7 @@ def shown(count: int = 48, **changed: Any) -> Shown:  # any field
         "past": None,
         "horizon_minutes": None,
         "trades": (),
+        "signals": None,
         "revision": "0",
     }
     return Shown(**{**fields, **changed})
@@ -171,6 +190,41 @@ def test_trades_are_told_by_shape() -> None:
     assert list(named(figure, "short").x) == ["2024-03-04T02:00:00"]
 
 
+def test_signals_are_told_by_direction_and_verdict_and_stand_at_the_candle_that_closed() -> None:
+    marks = (signal(3), signal(4, units=0), signal(5, Direction.BEAR), signal(6, Direction.BEAR, units=0), signal(7, units=0))
+    figure = drawn(shown(signals=SignalMarks(marks=marks, made=5)), UTC, "light")
+    looks = {
+        name: named(figure, name).marker
+        for name in ("bull accepted (1)", "bull refused (2)", "bear accepted (1)", "bear refused (1)")
+    }
+    assert len({(look.symbol, look.angle) for look in looks.values()}) == 4
+    assert {name for name, look in looks.items() if look.symbol.endswith("-open")} == {"bull refused (2)", "bear refused (1)"}
+    assert list(named(figure, "bull refused (2)").x) == ["2024-03-04T03:00:00", "2024-03-04T06:00:00"]
+    assert list(named(figure, "bear accepted (1)").y) == [1.105]
+
+
+def test_beside_a_signal_stand_verdict_reason_quality_uncertainty_and_size() -> None:
+    refused = signal(4, units=0, reason="<b>spread</b> of 3 pips" + " and more" * 40)
+    figure = drawn(shown(signals=SignalMarks(marks=(refused,), made=1)), BERLIN, "light")
+    (said,) = named(figure, "bull refused (1)").customdata
+    first, reason, quality, size = said.split("<br>")
+    assert first == "bull signal refused, 2024-03-04 05:00"
+    assert reason.startswith("&lt;b&gt;spread&lt;/b&gt; of 3 pips and more")
+    assert reason.endswith("…")
+    assert (quality, size) == ("quality 0.280, uncertainty 0.120 % of the price", "size 0 of 2,000 units")
+
+
+def test_how_many_signals_are_not_drawn_is_said() -> None:
+    marks = (signal(1), signal(2, units=0))
+    assert "(1), hollow where refused (1)" in signals_said(SignalMarks(marks=marks, made=2), "EURUSD", "demo")
+    assert "not" not in signals_said(SignalMarks(marks=marks, made=2), "EURUSD", "demo")
+    assert "Only the newest 2 are drawn: 5 more in view are not." in signals_said(
+        SignalMarks(marks=marks, made=7), "EURUSD", "demo"
+    )
+    assert "at least 99,998 more" in signals_said(SignalMarks(marks=marks, made=100_000), "EURUSD", "demo")
+    assert "no signal on EURUSD" in signals_said(SignalMarks(marks=(), made=0), "EURUSD", "demo")
+
+
 def test_times_are_those_of_the_readers_zone() -> None:
     figure = drawn(shown(), BERLIN, "light")
     assert named(figure, "candles").x[0] == "2024-03-04T01:00:00"
@@ -232,26 +286,23 @@ def test_candles_since_a_forecast_are_counted_without_the_weekend() -> None:
     assert candles_since(forecast(MONDAY - 2 * HOUR), bars, MONDAY + HOUR) == 3
 
 
-@given(
-    st.one_of(
-        st.none(), st.text(), st.dictionaries(st.sampled_from(["xaxis.range[0]", "xaxis.range[1]", "xaxis.range"]), st.text())
-    )
-)
-def test_what_a_browser_sends_is_a_period_or_nothing(sent: Any) -> None:  # anything
-    asked = range_asked(sent, BERLIN)
-    assert not isinstance(asked, tuple) or asked[0] < asked[1]
+ODD = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text(), max_size=3))
+
+
+@given(st.one_of(ODD, st.dictionaries(st.sampled_from(["timeframe", "start", "stop", "zone", "steps", "turn"]), ODD)))
+def test_what_a_browser_keeps_is_a_period_or_the_newest_candles(kept: Any) -> None:  # anything
+    period = view_of(kept).period
+    assert period is None or period[0] < period[1]
 
 
 def test_a_zoom_is_read_by_the_readers_clock() -> None:
-    zoomed = {"xaxis.range[0]": "2024-03-04 01:00", "xaxis.range[1]": "2024-03-04 02:30:00.1234"}
-    asked = range_asked(zoomed, BERLIN)
-    assert isinstance(asked, tuple)
-    assert asked[0] == MONDAY
-    assert asked[1] - asked[0] > 1.5 * HOUR
-    assert range_asked({"xaxis.range": ["2024-03-04", "2024-03-05"]}, UTC) == (MONDAY, MONDAY + timedelta(days=1))
-    assert range_asked({"xaxis.autorange": True}, UTC) == "reset"
-    for nothing in ({"autosize": True}, {"xaxis.range[0]": "0001-01-01", "xaxis.range[1]": "9999-12-31"}, {"xaxis.range": [2, 1]}):
-        assert range_asked(nothing, BERLIN) is None
+    zoomed = view_of({"start": "2024-03-04 01:00", "stop": "2024-03-04 02:30:00.1234", "zone": "Europe/Berlin"}).period
+    assert zoomed is not None
+    assert zoomed[0] == MONDAY
+    assert zoomed[1] - zoomed[0] > 1.5 * HOUR
+    assert view_of({"start": "2024-03-04", "stop": "2024-03-05"}).period == (MONDAY, MONDAY + timedelta(days=1))
+    for start, stop in (("0001-01-01", "9999-12-31"), (2, 1), ("2024-03-05", "2024-03-04"), ("2024-03-05", None)):
+        assert view_of({"start": start, "stop": stop, "zone": "Europe/Berlin"}).period is None
 
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 10**9))
@@ -275,6 +326,7 @@ def test_buttons_move_the_view_and_the_newest_candles_are_followed() -> None:
     assert moved(view_of(None), "newest", home, home, span, newest, H1).period is None
     assert view_of("nonsense") == View()
     assert view_of({"start": [1], "turn": "x"}).period is None
+    assert view_of({"steps": ["earlier", 7], "turn": 3}) == View(steps=("earlier", "7"), turn=3)
 
 
 def test_forecasts_are_found_with_what_happened(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ class ForecastChoices(TypedDict, total=False):
         seed: The same seed and candles give the same answer; 0 by default.
         quantiles: Levels of further quantiles.
         paths: Whether the samples themselves are answered.
-        vision: Whether the pictures that the model sees are answered.
+        vision: Whether the pictures that the model sees are answered, and what it is told beside them.
+        futures: With `vision`, how many of the samples are answered with their prices and as charts.
         model_version: Which model is asked; the active one by default.
         fallback: Who answers when it is missing or broken; nobody by default.
     """
@@ -29,6 +30,7 @@ class ForecastChoices(TypedDict, total=False):
     quantiles: Sequence[float]
     paths: bool
     vision: bool
+    futures: int
     model_version: str
     fallback: Fallback
 

@@ -18,7 +18,9 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
+import ray
 import yaml
+from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -57,11 +59,13 @@ class Submission:
         name: A person's name for it.
         arguments: The command's words.
         runtime_env: Ray's, with an absolute `working_dir`.
+        by: Who asked for it, if that is kept with the job.
     """
 
     name: str
     arguments: tuple[str, ...]
     runtime_env: dict[str, Any]
+    by: str | None = None
 
     @property
     def command(self) -> str:
@@ -140,42 +144,64 @@ def read_runtime_env(path: Path, variables: Mapping[str, str], working_dir: Path
     return runtime_env | {"working_dir": folder, "env_vars": {**written, **variables}}
 
 
-def connect(address: str) -> JobSubmissionClient:
+class _BoundedClient(JobSubmissionClient):
+    """A client of this very address that waits so long at most for each answer.
+
+    Ray's own waits for ever, and goes to RAY_ADDRESS, if that is set, in place of the address that it is given.
+    """
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._client_ray_version = ray.__version__
+        SubmissionClient.__init__(self, address)
+        self._check_connection_and_version(min_version="2.0")
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:  # pyright: ignore[reportImplicitOverride]  # noqa: ANN401
+        return super()._do_request(method, endpoint, timeout=self._timeout_s, **options)
+
+
+def connect(address: str, *, timeout_s: float | None = None) -> JobSubmissionClient:
     """Return a client of the cluster whose dashboard is at an address.
+
+    Args:
+        address: Of the dashboard.
+        timeout_s: How long a request waits for its answer, to fail then with an OSError; by default as long as it takes.
 
     Raises:
         BadSetup: If none answers, or it refuses the token.
     """
     try:
-        return JobSubmissionClient(address)
+        return JobSubmissionClient(address) if timeout_s is None else _BoundedClient(address, timeout_s)
     except AuthenticationError as error:
         raise BadSetup(
             f"the cluster at {address} refuses the token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN: {error.message}"
         ) from None
-    except (ConnectionError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise BadSetup(
             f"no cluster answers at {address} ({error}); open a tunnel to its dashboard (ray dashboard cluster.yaml), or name it "
             "with --address"
         ) from None
 
 
-def submit_once(client: JobSubmissionClient, submission: Submission, *, again: bool) -> Submitted:
+def submit_once(client: JobSubmissionClient, submission: Submission, *, again: bool, patience_s: float = _LOST_S) -> Submitted:
     """Start a job, unless it runs or has succeeded; one that failed or was stopped is started anew as the next attempt.
 
     Args:
         client: From `connect`.
         submission: What is to run.
         again: Start it anew although it has succeeded.
+        patience_s: How long a head that takes no jobs is asked again.
 
     Raises:
         Conflict: If it is to start again while it runs.
         BadSetup: If the cluster refuses the job.
-        Unavailable: If the head takes no jobs for a minute.
+        Unavailable: If the head takes no jobs for so long.
     """
     source = local_versions()[SOURCE]
-    deadline = time.monotonic() + _LOST_S
+    deadline = time.monotonic() + patience_s
+    told = {"name": submission.name, "source": source, **({} if submission.by is None else {"by": submission.by})}
     while True:
-        number, latest = _latest(client, submission)
+        number, latest = latest_attempt(client, submission)
         if latest is not None and not latest.status.is_terminal() and again:
             raise Conflict(f"job {latest.submission_id} runs; stop it first, or leave out --again to follow it")
         if latest is not None and (not latest.status.is_terminal() or (latest.status is JobStatus.SUCCEEDED and not again)):
@@ -187,7 +213,7 @@ def submit_once(client: JobSubmissionClient, submission: Submission, *, again: b
                 entrypoint=submission.command,
                 submission_id=wanted,
                 runtime_env=submission.runtime_env,
-                metadata={"name": submission.name, "source": source},
+                metadata=dict(told),
             )
         except (RuntimeError, ValueError) as error:
             if "already exists" in str(error):
@@ -196,12 +222,23 @@ def submit_once(client: JobSubmissionClient, submission: Submission, *, again: b
                 raise BadSetup(f"the cluster does not take job {wanted}: {_last_line(error)}") from None
             elif time.monotonic() > deadline:
                 raise Unavailable(
-                    f"the head of the cluster has no agent that takes jobs for {_LOST_S:.0f} s; if another Ray runs on that "
+                    f"the head of the cluster has no agent that takes jobs for {patience_s:.0f} s; if another Ray runs on that "
                     "machine, it holds the port: start one of them with another --dashboard-agent-listen-port"
                 ) from None
             time.sleep(1.0)  # a head announces neither its agent nor another's submit: it is asked again
             continue
         return Submitted(id=wanted, is_new=True, status=JobStatus.PENDING)
+
+
+def latest_attempt(client: JobSubmissionClient, submission: Submission) -> tuple[int, JobDetails | None]:
+    """Return the number of the last attempt, 0 if there is none, and how it is."""
+    attempts = re.compile(rf"{re.escape(submission.id)}(?:-(\d+))?")
+    latest: tuple[int, JobDetails | None] = 0, None
+    for job in client.list_jobs():
+        match = attempts.fullmatch(job.submission_id or "")
+        if match is not None and int(match[1] or 1) > latest[0]:
+            latest = int(match[1] or 1), job
+    return latest
 
 
 def follow(client: JobSubmissionClient, submission_id: str, write: Callable[[str], object]) -> JobDetails:
@@ -261,17 +298,6 @@ async def _tail(client: JobSubmissionClient, submission_id: str, log: _Log) -> N
     async for text in client.tail_job_logs(submission_id):
         log.take(text, start)
         start += len(text)
-
-
-def _latest(client: JobSubmissionClient, submission: Submission) -> tuple[int, JobDetails | None]:
-    """Return the number of the last attempt, 0 if there is none, and how it is."""
-    attempts = re.compile(rf"{re.escape(submission.id)}(?:-(\d+))?")
-    latest: tuple[int, JobDetails | None] = 0, None
-    for job in client.list_jobs():
-        match = attempts.fullmatch(job.submission_id or "")
-        if match is not None and int(match[1] or 1) > latest[0]:
-            latest = int(match[1] or 1), job
-    return latest
 
 
 def _is_secret(name: str, value: str) -> bool:

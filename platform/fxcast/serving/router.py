@@ -29,6 +29,7 @@ from fxcast.serving.schemas import (
     check_levels,
     prediction_body,
 )
+from fxcast.serving.seen import SeenBody
 
 _MOST_BARS = 1000  # that a fallback looks ahead; no model looks as far
 
@@ -39,6 +40,7 @@ class Asked:
 
     Attributes:
         levels: Of further quantiles.
+        futures: How many of the samples are shown as charts, with `vision`.
         model_version: Which model is asked; the active one by default.
         fallback: Who answers when it is missing or broken.
     """
@@ -47,6 +49,7 @@ class Asked:
     levels: tuple[float, ...] = ()
     paths: bool = False
     vision: bool = False
+    futures: int = 0
     model_version: str | None = None
     fallback: Fallback = "none"
 
@@ -105,7 +108,9 @@ class ForecastRouter:
 
     async def _answer(self, asked: Asked) -> tuple[LDM4TSPrediction, PredictionBody]:
         check_levels(asked.levels, asked.request.num_samples)
+        _check_futures(asked)
         pictures: Mapping[str, bytes] | None = None
+        seen: SeenBody | None = None
         reason: str | None = None
         request = asked.request
         try:
@@ -113,7 +118,7 @@ class ForecastRouter:
             request = replace(request, width_factors=self._width_factors(key, request.window))
             prediction: LDM4TSPrediction = await self._in_time(self._asking(key).forecast.remote(request, tracing.traceparent()))
             if asked.vision:
-                pictures = await self._in_time(self._asking(key).picture.remote(asked.request.window))
+                pictures, seen = await self._in_time(self._asking(key).look.remote(request, asked.futures))
         except ModelUnavailable as error:
             if asked.fallback == "none":
                 raise
@@ -126,6 +131,7 @@ class ForecastRouter:
             with_samples=asked.paths,
             width_factors=request.width_factors,
             pictures=pictures,
+            seen=seen,
             fallback_reason=reason,
         )
         return prediction, body
@@ -156,6 +162,13 @@ class ForecastRouter:
         return answer
 
 
+def _check_futures(asked: Asked) -> None:
+    most = asked.request.num_samples if asked.vision else 0
+    if asked.futures > most:
+        allowed = f"at most {most}, as many as num_samples" if asked.vision else "0 without vision"
+        raise BadRequest("futures", str(asked.futures), allowed)
+
+
 def walk_forecast(request: ForecastRequest) -> LDM4TSPrediction:
     """Forecast with a random walk, at the horizons that were asked for or those of the timeframe's preset.
 
@@ -184,6 +197,7 @@ def asked_with(options: ForecastOptions, window: CandleSeries) -> Asked:
         levels=options.quantiles,
         paths=options.paths,
         vision=options.vision,
+        futures=options.futures,
         model_version=options.model_version,
         fallback=options.fallback,
     )

@@ -16,6 +16,7 @@ from fxcast.domain.candle import CandleSeries, candle_problem, to_datetime64
 from fxcast.domain.forecast import CONTEXT_BARS, MAX_SAMPLES, LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe, timeframes
 from fxcast.errors import BadCandles, BadRequest
+from fxcast.serving.seen import SeenBody
 
 _BARE_NUMBER = re.compile(r"\s*[-+]?[0-9.]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
 
@@ -46,6 +47,7 @@ FIRST_TIME, LAST_TIME = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, t
 # From one close to the next. The Lebanese pound's devaluation of 2023, 9.95 times, is the largest of an official rate; a
 # hundredfold is a wrong decimal point, and windows full of such jumps have forecasts that overflow.
 MAX_JUMP = 10.0
+MAX_FUTURES = 16  # charts of an answer
 MAX_REQUESTS = 64  # as many windows as a body of 1 MB holds
 
 
@@ -86,6 +88,13 @@ class ForecastOptions(BaseModel):
     )
     vision: bool = Field(
         default=False, description="answer the three channels that the model sees, as PNG in base64", examples=[True]
+    )
+    futures: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_FUTURES,
+        description="with vision: how many of the samples are answered with their prices and as charts",
+        examples=[4],
     )
     model_version: str | None = Field(
         default=None,
@@ -200,6 +209,7 @@ class PredictionBody(BaseModel):
     model_version: str
     fallback_reason: str | None = Field(default=None, description="why the fallback answered, if it did")
     vision: dict[str, str] | None = Field(default=None, description="PNG in base64 by channel: seg, gaf, rp")
+    seen: SeenBody | None = Field(default=None, description="with vision: what the model was told, and the futures asked for")
 
 
 def prediction_body(
@@ -209,6 +219,7 @@ def prediction_body(
     with_samples: bool = False,
     width_factors: Mapping[int, float] | None = None,
     pictures: Mapping[str, bytes] | None = None,
+    seen: SeenBody | None = None,
     fallback_reason: str | None = None,
 ) -> PredictionBody:
     """Return a prediction as the API answers it.
@@ -223,7 +234,7 @@ def prediction_body(
             content["horizons"][str(minutes)]["quantiles"] = _quantiles(horizon.samples, levels)
     if pictures is not None:
         content["vision"] = {name: b64encode(picture).decode() for name, picture in pictures.items()}
-    return PredictionBody.model_validate(content | {"fallback_reason": fallback_reason})
+    return PredictionBody.model_validate(content | {"seen": seen, "fallback_reason": fallback_reason})
 
 
 def check_levels(levels: Sequence[float], num_samples: int) -> None:

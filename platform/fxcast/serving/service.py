@@ -13,7 +13,6 @@ from ray import serve
 
 from fxcast import tracing
 from fxcast.adapters.clock import SystemClock
-from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.forecaster import Forecaster, ForecastRequest, check_request, predict_together
 from fxcast.errors import BadModelFolder, BadRequest, Refused
@@ -24,6 +23,7 @@ from fxcast.serving.metrics import InferenceMetrics
 from fxcast.serving.names import DEPLOYMENT
 from fxcast.serving.prometheus import Gauges, InferenceMeters
 from fxcast.serving.schemas import ModelDescription
+from fxcast.serving.seen import SeenBody
 
 _FLUSH_TIMEOUT_S = 10.0  # inside graceful_shutdown_timeout_s
 _MODELS_IN_MEMORY = 8
@@ -148,13 +148,13 @@ class LDM4TSInferenceService:
             model_version=forecaster.model_version, timeframe=forecaster.timeframe.name, horizons=forecaster.horizons_minutes
         )
 
-    async def picture(self, window: CandleSeries) -> dict[str, bytes] | BadRequest:
-        """Return the three channels that the model sees of a window, as PNG by name, or that it sees none; see `forecast`."""
-        from fxcast.serving.channels import channel_pictures  # torch, as above
+    async def look(self, request: ForecastRequest, futures: int) -> tuple[dict[str, bytes], SeenBody] | BadRequest:
+        """Return what the model sees of a window and is told, as `looking.look` does, or that it sees nothing; see `forecast`."""
+        from fxcast.serving.looking import look  # torch, as above
 
         forecaster = await self._asked_model()
         try:
-            return await self._in_thread(lambda: channel_pictures(forecaster, window))
+            return await self._in_thread(lambda: look(forecaster, request, futures))
         except BadRequest as error:
             return error
 

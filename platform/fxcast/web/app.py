@@ -24,6 +24,7 @@ from fxcast.serving.access import AccessControl
 from fxcast.serving.database_urls import database_url
 from fxcast.serving.middleware import AnswerBugs, LimitBody
 from fxcast.serving.request_ids import RequestIds
+from fxcast.web.cluster_jobs import ClusterJobs
 from fxcast.web.gate import Gate
 from fxcast.web.live import LOOK_S, Watch, marks_of
 from fxcast.web.page import Page
@@ -66,6 +67,8 @@ class WebSetup:
         tokens_database_url: Where access tokens are; None lets this machine in, and nobody else.
         session_hours: How long somebody stays signed in.
         look_s: Pause between two looks for news.
+        dashboard_url: Of the cluster that runs are started on; None for none.
+        home: From which relative paths of runs are meant, their FXCAST_HOME.
     """
 
     prefix: str
@@ -75,17 +78,24 @@ class WebSetup:
     tokens_database_url: str | None
     session_hours: float
     look_s: float = LOOK_S
+    dashboard_url: str | None = None
+    home: str = "."
 
 
 def make_app(setup: WebSetup, pages: Sequence[Page]) -> ASGIApp:
     """Make the site; nothing is read before somebody looks, but for the access tokens."""
     clock = SystemClock()
+    database = database_url("web", setup.database_url) or setup.database_url
     sources = Sources(
-        database_url=database_url("web", setup.database_url) or setup.database_url,
+        database_url=database,
         store=setup.store,
         api_url=setup.api_url,
         api_token=os.environ.get(TOKEN_VARIABLE),
         clock=clock.now,
+        home=setup.home,
+        jobs=ClusterJobs(setup.dashboard_url, home=setup.home, store=setup.store, database_url=database)
+        if setup.dashboard_url
+        else None,
     )
     dash = _dash(setup.prefix, pages, sources)
     server = dash.server

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import Field, ValidationError
@@ -34,6 +36,9 @@ class WebArgs(Settings):
         le=60,
         description="pause between two looks for news, while a page is open; an object store charges for each: 5 is enough there",
     )
+    dashboard_url: str | None = Field(
+        default="http://127.0.0.1:8265", description="Ray's dashboard of the cluster that runs are started on; null: none are"
+    )
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -58,6 +63,8 @@ def build(args: dict[str, Any]) -> Application:
         tokens_database_url=None if settings.tokens_database_url is None else _database(settings.tokens_database_url),
         session_hours=settings.session_hours,
         look_s=settings.look_s,
+        dashboard_url=settings.dashboard_url or None,
+        home=os.environ.get("FXCAST_HOME") or str(Path.cwd()),
     )
     page: Any = serve.ingress(lambda: make_app(setup, PAGES))()  # Ray publishes no type for it
     deployment: Any = serve.deployment(page, name="WebPage")

@@ -5,52 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal
+from typing import Any
 
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction
 from fxcast.domain.timeframe import Timeframe
-from fxcast.web.market_view import due_openings
+from fxcast.web.market_axis import due_openings
+from fxcast.web.times import zone_of
 
 Period = tuple[datetime, datetime]
+
+_MOST_STEPS = 20  # that are taken at once: more are pressed by no hand while one answer is on its way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a reader wants to see: a period in UTC, or, without one, the newest candles, also when new ones come.
+    """What a reader wants to see: a period, or, without one, the newest candles, also when new ones come.
+
+    The browser writes down at once what is asked for, by hand or with a button (assets/fxcast.js): so Dash drops the answer to an
+    earlier wish, however late it comes.
 
     Attributes:
         timeframe: For which the period was asked; another one begins with its newest candles.
+        start, stop: ISO times; without a zone, by the clock of `zone`.
+        steps: Buttons pressed since, which have not been answered yet.
         turn: Counts the times that the page itself has moved the chart.
     """
 
     timeframe: str = ""
     start: str = ""
     stop: str = ""
+    zone: str = ""
+    steps: tuple[str, ...] = ()
     turn: int = 0
 
     @property
     def period(self) -> Period | None:
         """The period, None for the newest candles."""
-        return period_of(self.start, self.stop, UTC)
+        return period_of(self.start, self.stop, zone_of(self.zone))
 
 
-def range_asked(moved: Any, zone: tzinfo) -> Period | Literal["reset"] | None:  # noqa: ANN401
-    """Return the period that somebody has zoomed or panned to, out of Plotly's `relayoutData`; None if it tells of none."""
-    if not isinstance(moved, dict):
-        return None
-    if moved.get("xaxis.autorange") is True:
-        return "reset"
-    both = moved.get("xaxis.range")
-    if isinstance(both, list) and len(both) == 2:
-        return period_of(both[0], both[1], zone)
-    return period_of(moved.get("xaxis.range[0]"), moved.get("xaxis.range[1]"), zone)
-
-
-def period_of(start: object, stop: object, zone: tzinfo) -> Period | None:
+def period_of(start: str, stop: str, zone: tzinfo) -> Period | None:
     """Return a period out of two texts, UTC; None where they name none. Times without a zone are by the reader's clock."""
     try:
-        times = [datetime.fromisoformat(str(text)) for text in (start, stop)]
+        times = [datetime.fromisoformat(text) for text in (start, stop)]
         first, last = (time.replace(tzinfo=time.tzinfo or zone).astimezone(UTC) for time in times)
     except (ValueError, OverflowError):
         return None
@@ -61,9 +59,10 @@ def view_of(kept: Any) -> View:  # noqa: ANN401  # what the browser has kept
     """Return the view out of what the browser kept; the newest candles where it is none."""
     if not isinstance(kept, Mapping):
         return View()
-    turn = kept.get("turn")
-    texts = {name: str(kept.get(name, "")) for name in ("timeframe", "start", "stop")}
-    return View(**texts, turn=turn if isinstance(turn, int) else 0)
+    turn, steps = kept.get("turn"), kept.get("steps")
+    texts = {name: str(kept.get(name, "")) for name in ("timeframe", "start", "stop", "zone")}
+    pressed = tuple(map(str, steps[:_MOST_STEPS])) if isinstance(steps, list | tuple) else ()
+    return View(**texts, steps=pressed, turn=turn if isinstance(turn, int) else 0)
 
 
 def within(period: Period, span: Period, step: timedelta) -> Period:
@@ -96,7 +95,7 @@ def moved(
     """Return the view after a button.
 
     Args:
-        to: Which one: newest, forecast, all, earlier, later, closer or wider.
+        to: Which one: newest, forecast, all, earlier, later, closer or wider; another one changes nothing.
         period: What is in view.
         home: Where the newest candles are.
         span: What is stored.

@@ -1,8 +1,4 @@
-"""The chart of page Market, out of candles, forecasts and trades.
-
-Whatever is known at a candle's close (a forecast, its outcome) stands at that candle, as its close does: nothing falls into a
-weekend, when the market is closed and for which the chart has no room.
-"""
+"""The chart of page Market, out of candles and forecasts, with what was decided and traded."""
 
 from __future__ import annotations
 
@@ -17,25 +13,23 @@ import plotly.graph_objects as go
 from statsmodels.stats.proportion import proportion_confint
 
 from fxcast.adapters.storage.fans import PastForecast, PastForecasts
-from fxcast.domain.calendar import open_mask, session_masks
-from fxcast.domain.candle import TimeArray, to_datetime, to_datetime64
+from fxcast.adapters.storage.signal_marks import SignalMarks
+from fxcast.domain.calendar import session_masks
+from fxcast.domain.candle import to_datetime, to_datetime64
 from fxcast.domain.forecast import LDM4TSPrediction
-from fxcast.domain.order import Side
 from fxcast.domain.timeframe import Timeframe
 from fxcast.trading.ports import PositionRecord
 from fxcast.web.charts import BLUE, GREEN, GREY, VERMILLION, dressed
+from fxcast.web.market_axis import closed_times, due_openings, opening_at_close, runs_of, wall_time, wall_times
+from fxcast.web.market_marks import draw_signals, draw_trades
 from fxcast.web.thinning import Bars
 from fxcast.web.times import clock_time
 
-_PURPLE, _ORANGE, _RISING_IN_THE_DARK = "#CC79A7", "#E69F00", "#56B4E9"  # of Okabe and Ito's, as the others
+_PURPLE, _RISING_IN_THE_DARK = "#CC79A7", "#56B4E9"  # of Okabe and Ito's, as the others
 _FAN, _INNER, _PAST = "rgba(204,121,167,0.22)", "rgba(204,121,167,0.38)", "rgba(128,136,144,0.22)"
 _SESSION_COLOURS = {"Sydney": _PURPLE, "Tokyo": VERMILLION, "London": BLUE, "New York": GREEN}
 _HEIGHT = 560
-_FEW_TRADES = 40  # in view; more get smaller marks
 _WITH_SESSIONS = timedelta(days=7)
-_WITHOUT_BREAKS = timedelta(days=400)  # beyond, a weekend is as wide as a hair, and there are too many
-_GRID_POINTS = 200_000
-_HOUR = np.timedelta64(3600, "s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +43,7 @@ class Shown:
         with_paths: Whether lines through its samples are drawn.
         past: Earlier forecasts of one horizon.
         trades: Of an account, in view.
+        signals: Of the same account, in view; None where they are not wanted.
         revision: Differs when the view was set by the page and not by hand.
     """
 
@@ -62,11 +57,12 @@ class Shown:
     past: PastForecasts | None
     horizon_minutes: int | None
     trades: Sequence[PositionRecord]
+    signals: SignalMarks | None
     revision: str
 
 
 def market_figure(shown: Shown, zone: tzinfo, theme: str | None) -> go.Figure:
-    """Return candles with volume, forecasts, trades and sessions."""
+    """Return candles with volume, forecasts, trades, signals and sessions."""
     figure = go.Figure()
     with_sessions = shown.stop - shown.start <= _WITH_SESSIONS
     prices = _candles(figure, shown, zone, _RISING_IN_THE_DARK if theme == "dark" else BLUE)
@@ -74,17 +70,19 @@ def market_figure(shown: Shown, zone: tzinfo, theme: str | None) -> go.Figure:
         prices += _past(figure, shown, shown.past.forecasts, shown.horizon_minutes, zone)
     if shown.fan is not None:
         prices += _fan(figure, shown, shown.fan, zone)
-    _trades(figure, shown.trades, zone)
+    draw_trades(figure, shown.trades, zone)
+    if shown.signals is not None:
+        draw_signals(figure, shown.signals, shown.timeframe, zone)
     digits = 5 if shown.bars.values[:, 3].max(initial=0.0) < 20 else 3
     floor = 0.14 if with_sessions else 0.0
     figure.update_layout(
         dragmode="pan",
         xaxis={
             "type": "date",
-            "range": [_wall(shown.start, zone), _wall(shown.stop, zone)],
+            "range": [wall_time(shown.start, zone), wall_time(shown.stop, zone)],
             "autorange": False,
             "rangeslider": {"visible": False},
-            "rangebreaks": [{"bounds": bounds} for bounds in _breaks(shown, zone)],
+            "rangebreaks": [{"bounds": bounds} for bounds in closed_times(shown.start, shown.stop, shown.bars.open_times, zone)],
             "anchor": "y3" if with_sessions else "y2",
             "tickangle": 0,
         },
@@ -100,26 +98,6 @@ def market_figure(shown: Shown, zone: tzinfo, theme: str | None) -> go.Figure:
     dressed(figure, theme, height=_HEIGHT)
     figure.update_layout(uirevision=shown.revision, legend={"font": {"size": 11}})
     return figure
-
-
-def opening_at_close(moment: datetime, timeframe: Timeframe) -> datetime:
-    """Return where what is known at a close is drawn: at the opening of the candle that closes then."""
-    return moment - timeframe.duration
-
-
-def due_openings(made_at: Sequence[datetime], horizon_minutes: int, timeframe: Timeframe) -> TimeArray:
-    """Return the opening of the candle at whose close each forecast is due, as far as the calendar tells, (n,)."""
-    made = np.array([to_datetime64(moment) for moment in made_at], dtype="datetime64[s]")
-    if not len(made):
-        return made
-    span = np.timedelta64(horizon_minutes * 60, "s")
-    last = made.max() + span + span // 2 + np.timedelta64(5, "D").astype("timedelta64[s]")
-    if (last - made.min()) // timeframe.step > _GRID_POINTS:
-        return (made + span - timeframe.step).astype("datetime64[s]")
-    grid = np.arange(made.min(), last, timeframe.step)
-    opens = grid[open_mask(grid)]
-    places = np.searchsorted(opens, made) + max(1, horizon_minutes // timeframe.minutes) - 1
-    return opens[np.minimum(places, len(opens) - 1)]
 
 
 def hit_sentence(past: PastForecasts, horizon_minutes: int) -> str:
@@ -160,7 +138,7 @@ def candles_since(fan: LDM4TSPrediction, bars: Bars, until: datetime) -> int:
 
 def _candles(figure: go.Figure, shown: Shown, zone: tzinfo, rising: str) -> list[float]:
     bars = shown.bars
-    at = _walls(bars.open_times, zone)
+    at = wall_times(bars.open_times, zone)
     open_, high, low, close, volume = bars.values.T  # each (bars,)
     figure.add_candlestick(
         x=at,
@@ -181,7 +159,7 @@ def _candles(figure: go.Figure, shown: Shown, zone: tzinfo, rising: str) -> list
 def _fan(figure: go.Figure, shown: Shown, fan: LDM4TSPrediction, zone: tzinfo) -> list[float]:
     start = opening_at_close(fan.made_at, shown.timeframe)
     ends = [to_datetime(due_openings([fan.made_at], minutes, shown.timeframe)[0]) for minutes in fan.horizons]
-    at = [_wall(moment, zone) for moment in (start, *ends)]
+    at = [wall_time(moment, zone) for moment in (start, *ends)]
     made = list(fan.horizons.values())
     quartiles = [np.quantile(each.samples, (0.25, 0.75)) for each in made if each.samples]
     bands = [("forecast 90 %", [each.q05 for each in made], [each.q95 for each in made], _FAN)]
@@ -223,7 +201,7 @@ def _past(figure: go.Figure, shown: Shown, forecasts: Sequence[PastForecast], ho
     x: list[str | None] = []
     y: list[float | None] = []
     for piece in _pieces(placed):
-        times = [_wall(moment, zone) for moment, _ in piece]
+        times = [wall_time(moment, zone) for moment, _ in piece]
         x += [*times, *times[::-1], None]
         y += [*(each.q95 for _, each in piece), *(each.q05 for _, each in piece[::-1]), None]
     if x:
@@ -240,13 +218,14 @@ def _past(figure: go.Figure, shown: Shown, forecasts: Sequence[PastForecast], ho
     for hit, name, symbol, colour in ((True, "inside", "circle", GREEN), (False, "missed", "x", VERMILLION)):
         ended = [(moment, each) for moment, each in placed if each.inside_90 is hit]
         figure.add_scatter(
-            x=[_wall(moment, zone) for moment, _ in ended],
+            x=[wall_time(moment, zone) for moment, _ in ended],
             y=[each.actual_price for _, each in ended],
             name=f"{name} ({len(ended):,})",
             mode="markers",
             marker={"symbol": symbol, "size": 7 if hit else 9, "color": colour, "line": {"width": 1, "color": "#ffffff"}},
             customdata=[
-                f"{each.q05:.5g} to {each.q95:.5g}, said {_wall(each.made_at, zone)[:16].replace('T', ' ')}" for _, each in ended
+                f"{each.q05:.5g} to {each.q95:.5g}, said {wall_time(each.made_at, zone)[:16].replace('T', ' ')}"
+                for _, each in ended
             ],
             hovertemplate=f"%{{y}} ({name}: %{{customdata}})<extra></extra>",
         )
@@ -281,42 +260,6 @@ def _overlap(past: PastForecasts, horizon_minutes: int) -> bool:
     return past.made > 1 and (last - first) / (past.made - 1) < timedelta(minutes=horizon_minutes)
 
 
-def _trades(figure: go.Figure, trades: Sequence[PositionRecord], zone: tzinfo) -> None:
-    edge, size = {"width": 1, "color": "#000000"}, 11 if len(trades) <= _FEW_TRADES else 7
-    for side, word, symbol in ((Side.BUY, "long", "triangle-up"), (Side.SELL, "short", "triangle-down")):
-        opened = [each.position for each in trades if each.position.side is side]
-        figure.add_scatter(
-            x=[_wall(each.opened_at, zone) for each in opened],
-            y=[float(each.entry_price) for each in opened],
-            name=word,
-            mode="markers",
-            marker={"symbol": symbol, "size": size, "color": _ORANGE, "line": edge},
-            customdata=[f"{each.units:,f} units, stop {each.stop}" for each in opened],
-            hovertemplate=f"%{{y}} (opened {word}, %{{customdata}})<extra></extra>",
-            showlegend=bool(opened),
-        )
-    closed = [each for each in trades if each.closed_at is not None and each.exit_price is not None]
-    figure.add_scatter(
-        x=[_wall(each.closed_at, zone) for each in closed if each.closed_at],
-        y=[float(each.exit_price) for each in closed if each.exit_price],
-        name="closed",
-        mode="markers",
-        marker={"symbol": "square", "size": size - 3, "color": _ORANGE, "line": edge},
-        customdata=["result unknown" if each.profit is None else f"{each.profit:+,.2f}" for each in closed],
-        hovertemplate="%{y} (closed, %{customdata})<extra></extra>",
-        showlegend=bool(closed),
-    )
-    x: list[str | None] = []
-    y: list[float | None] = []
-    for each in closed:
-        if each.closed_at and each.exit_price:
-            x += [_wall(each.position.opened_at, zone), _wall(each.closed_at, zone), None]
-            y += [float(each.position.entry_price), float(each.exit_price), None]
-    if x:
-        line = {"color": _ORANGE, "width": 1.5, "dash": "dot"}
-        figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-
-
 def _sessions(figure: go.Figure, shown: Shown, zone: tzinfo) -> None:
     width = shown.stop - shown.start
     step = np.timedelta64(900, "s")
@@ -324,8 +267,8 @@ def _sessions(figure: go.Figure, shown: Shown, zone: tzinfo) -> None:
     grid = np.arange(first - (first.astype(np.int64) % 900).astype("timedelta64[s]"), to_datetime64(shown.stop + width / 2), step)
     shapes: list[dict[str, Any]] = []
     for row, (name, mask) in enumerate(reversed(session_masks(grid).items())):
-        for start, stop in _runs(mask):
-            x0, x1 = (_wall(to_datetime(moment), zone) for moment in (grid[start], grid[stop - 1] + step))
+        for start, stop in runs_of(mask):
+            x0, x1 = (wall_time(to_datetime(moment), zone) for moment in (grid[start], grid[stop - 1] + step))
             look = {"type": "rect", "x0": x0, "x1": x1, "line": {"width": 0}, "fillcolor": _SESSION_COLOURS[name], "layer": "below"}
             shapes.append({**look, "yref": "y3", "y0": row - 0.4, "y1": row + 0.4, "opacity": 0.7})
             shapes.append({**look, "yref": "y domain", "y0": 0, "y1": 1, "opacity": 0.06})
@@ -336,31 +279,3 @@ def _sessions(figure: go.Figure, shown: Shown, zone: tzinfo) -> None:
     )
     figure.update_layout(yaxis3={"automargin": True, "zeroline": False})
     figure.add_scatter(x=[None], y=[None], yaxis="y3", showlegend=False, hoverinfo="skip")  # an axis without a trace is not drawn
-
-
-def _breaks(shown: Shown, zone: tzinfo) -> list[list[str]]:
-    """Return when the market is closed and no candle stands: the chart leaves those times out."""
-    width = shown.stop - shown.start
-    if width > _WITHOUT_BREAKS:
-        return []
-    first, last = to_datetime64(shown.start - width), to_datetime64(shown.stop + width)
-    grid = np.arange(first - (first.astype(np.int64) % 3600).astype("timedelta64[s]"), last, _HOUR)
-    bars = np.searchsorted(shown.bars.open_times, np.append(grid, last))  # those before each hour
-    closed = ~open_mask(grid) & (bars[1:] == bars[:-1])
-    runs = [(grid[start], grid[stop - 1] + _HOUR) for start, stop in _runs(closed)]
-    return [[_wall(to_datetime(begin), zone), _wall(to_datetime(end), zone)] for begin, end in runs]
-
-
-def _runs(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    """Return where a mask is true without a hole, as (first, one after the last)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _wall(moment: datetime, zone: tzinfo) -> str:
-    """Return a time by the reader's clock: Plotly knows no zones."""
-    return moment.astimezone(zone).replace(tzinfo=None).isoformat()
-
-
-def _walls(moments: TimeArray, zone: tzinfo) -> list[str]:
-    return [_wall(to_datetime(moment), zone) for moment in moments]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -12,14 +13,19 @@ from starlette.responses import FileResponse, Response
 from fxcast.adapters.storage.runs import RunKind, report_folder
 from fxcast.errors import BadSetup, DatabaseUnavailable, NotFound, Unavailable
 from fxcast.serving.problems import problem_of, problem_response
+from fxcast.web.evaluations import evaluation_folder
 from fxcast.web.sources import Sources
 
+EVALUATION = "evaluation"
+ReportKind = RunKind | Literal["evaluation"]
+
+_KINDS = (*get_args(RunKind), EVALUATION)
 _OF_A_REPORT = re.compile(r"report\.html|pictures/[A-Za-z0-9_.-]+\.(?:png|svg)")
 
 
-def report_path(prefix: str, kind: RunKind, run_id: str) -> str:
+def report_path(prefix: str, kind: ReportKind, run_id: str) -> str:
     """Return the path of a run's report on the site."""
-    return f"{prefix}/reports/{kind}/{run_id}/report.html"
+    return f"{prefix}/reports/{kind}/{quote(run_id, safe='')}/report.html"
 
 
 def report_file(sources: Sources, kind: str, run_id: str, name: str) -> Path:
@@ -32,9 +38,12 @@ def report_file(sources: Sources, kind: str, run_id: str, name: str) -> Path:
         NotFound: If there is no such kind, run or file; a file that is not the report's is none.
         DatabaseUnavailable: If the database does not answer.
     """
-    if kind not in get_args(RunKind):
-        raise NotFound("kind", kind, ", ".join(get_args(RunKind)))
-    folder = report_folder(sources.database, cast("RunKind", kind), run_id)
+    if kind not in _KINDS:
+        raise NotFound("kind", kind, ", ".join(_KINDS))
+    if kind == EVALUATION:
+        folder = str(evaluation_folder(sources.home, run_id))
+    else:
+        folder = report_folder(sources.database, cast("RunKind", kind), run_id)
     if folder is None:
         raise NotFound("run", run_id, "a run that has written its report")
     file = Path(folder) / name

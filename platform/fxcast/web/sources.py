@@ -11,10 +11,13 @@ from urllib.parse import quote
 import httpx
 
 from fxcast.adapters.storage.database import Database, open_database, sqlite_file_identity
+from fxcast.client import ForecastClient
 from fxcast.data.store import CandleStore
 from fxcast.domain.timeframe import Timeframe
+from fxcast.web.cluster_jobs import ClusterJobs
 
 _READY_TIMEOUT_S = 3.0
+_FORECAST_TIMEOUT_S = 25.0  # the service gives a forecast up after 20 s, and Serve's proxy this site's own request after 30 s
 _ACTIVATE_TIMEOUT_S = 120.0  # the service answers once a replica has loaded the model
 
 
@@ -27,10 +30,20 @@ class Sources:
         api_url: Base URL of the forecast service.
         api_token: Secret of a token of scope forecast, if the service asks for one.
         clock: Tells the time, in UTC.
+        home: From which relative paths of jobs are meant.
+        jobs: Those of the cluster; None where no dashboard is named.
     """
 
     def __init__(
-        self, *, database_url: str, store: str, api_url: str, api_token: str | None, clock: Callable[[], datetime]
+        self,
+        *,
+        database_url: str,
+        store: str,
+        api_url: str,
+        api_token: str | None,
+        clock: Callable[[], datetime],
+        home: str = ".",
+        jobs: ClusterJobs | None = None,
     ) -> None:
         self._database_url = database_url
         self._database: Database | None = None
@@ -39,7 +52,12 @@ class Sources:
         self.candles = CandleStore(store)
         headers = {} if api_token is None else {"Authorization": f"Bearer {api_token}"}
         self._api = httpx.Client(base_url=api_url, headers=headers, timeout=_READY_TIMEOUT_S, trust_env=False)
+        self.forecasts = ForecastClient(
+            api_url, api_token or "", timeout_s=_FORECAST_TIMEOUT_S, attempt_timeout_s=_FORECAST_TIMEOUT_S, retries=0
+        )
         self.now = clock
+        self.home = home
+        self.jobs = jobs
 
     @property
     def database(self) -> Database:
@@ -82,6 +100,7 @@ class Sources:
     def close(self) -> None:
         """Let go of connections."""
         self._api.close()
+        self.forecasts.close()
         if self._database is not None:
             self._database.dispose()
 

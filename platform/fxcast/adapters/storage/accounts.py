@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from fxcast.adapters.storage.engine_tables import DecisionRow, EngineLeaseRow, EngineStateRow
+from fxcast.adapters.storage.engine_tables import EngineLeaseRow, EngineStateRow
 from fxcast.adapters.storage.outages import answered
 
 
@@ -54,14 +54,3 @@ def leases(engine: Engine) -> tuple[Lease, ...]:
     with answered(engine), Session(engine) as session:
         rows = session.scalars(select(EngineLeaseRow).order_by(EngineLeaseRow.account))
         return tuple(Lease(account=row.account, holder=row.holder, process=row.process, expires_at=row.expires_at) for row in rows)
-
-
-def newest_settings_hash(engine: Engine, engine_id: str) -> str | None:
-    """Return the hash of the settings that an engine decided with last, None if it never did.
-
-    Raises:
-        DatabaseUnavailable: If the database does not answer.
-    """
-    query = select(DecisionRow.settings_hash).where(DecisionRow.engine_id == engine_id).order_by(DecisionRow.at.desc()).limit(1)
-    with answered(engine), Session(engine) as session:
-        return session.scalar(query)

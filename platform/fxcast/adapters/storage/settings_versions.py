@@ -18,7 +18,7 @@ from fxcast.adapters.storage.database import insert_into, writing
 from fxcast.adapters.storage.engine_tables import SettingsVersionRow
 from fxcast.adapters.storage.outages import answered
 from fxcast.config import explain
-from fxcast.errors import Conflict, NotFound
+from fxcast.errors import BadSetting, Conflict, NotFound
 from fxcast.trading.config import TradingConfig
 
 STARTED = "start"  # who set those that an engine was started with
@@ -49,9 +49,12 @@ class SettingsVersion:
         """Return the settings.
 
         Raises:
-            pydantic.ValidationError: If this fxcast does not know them as they are.
+            BadSetting: If this fxcast does not know them as they are.
         """
-        return TradingConfig.model_validate_json(self.content)
+        try:
+            return TradingConfig.model_validate_json(self.content)
+        except ValidationError as error:
+            raise BadSetting(f"version {self.version}: {explain(error, TradingConfig)}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,17 @@ def content_of(trading: TradingConfig) -> str:
     return trading.model_dump_json(by_alias=True)
 
 
+def accounts_with_settings(engine: Engine) -> tuple[str, ...]:
+    """Return the accounts that have a version, in alphabetical order.
+
+    Raises:
+        DatabaseUnavailable: If the database does not answer.
+    """
+    query = select(SettingsVersionRow.engine_id).distinct().order_by(SettingsVersionRow.engine_id)
+    with answered(engine), Session(engine) as session:
+        return tuple(session.scalars(query))
+
+
 class SettingsVersions:
     """The versions of one account's settings."""
 
@@ -82,6 +96,15 @@ class SettingsVersions:
             DatabaseUnavailable: If the database does not answer.
         """
         return self._read(limit)
+
+    def in_use(self) -> SettingsVersion | None:
+        """Return the newest version that an engine has taken, None if there is none.
+
+        Raises:
+            DatabaseUnavailable: If the database does not answer.
+        """
+        row = SettingsVersionRow
+        return next(iter(self._read(1, row.problem == "", row.taken_at.is_not(None))), None)
 
     def get(self, version: int) -> SettingsVersion:
         """Return a version.
@@ -143,8 +166,8 @@ class SettingsVersions:
             found = self._read(1, SettingsVersionRow.problem == "")[0]
             try:
                 return Terms(version=found.version, by=found.by, trading=found.trading())
-            except ValidationError as error:
-                self._mark(found.version, problem=explain(error, TradingConfig))
+            except BadSetting as error:
+                self._mark(found.version, problem=str(error))
 
     def has_newer(self, version: int) -> bool:
         """Tell whether settings that nobody has refused came after a version.
@@ -204,5 +227,5 @@ def _says(version: SettingsVersion, trading: TradingConfig) -> bool:
     """Tell whether a version holds these settings; one of an older fxcast lacks what has been added since, at its default."""
     try:
         return version.trading() == trading
-    except ValidationError:
+    except BadSetting:
         return False

@@ -18,6 +18,18 @@
         return theme === "dark" ? "Light" : "Dark";
       },
       nameZone: (zone) => zone || "UTC",
+      // What a reader of page Market wants to see: the answer to an earlier wish is then dropped, however late it comes.
+      pan: (moved, kept, zone, timeframe) => {
+        const view = { timeframe, zone, start: "", stop: "", steps: [], turn: kept.turn };
+        if (moved && moved["xaxis.autorange"]) return { ...view, turn: kept.turn + 1 };
+        const [start, stop] = (moved && moved["xaxis.range"]) || [0, 1].map((end) => moved && moved[`xaxis.range[${end}]`]);
+        return start && stop ? { ...view, start, stop } : window.dash_clientside.no_update; // a resize, or another tool
+      },
+      step: (clicks, kept) => {
+        const pressed = window.dash_clientside.callback_context.triggered_id;
+        if (!pressed || !clicks.some(Boolean)) return window.dash_clientside.no_update;
+        return { ...kept, steps: [...kept.steps, pressed.to] };
+      },
       freshness: (connection) => {
         document.documentElement.dataset.connection = connection;
         return { live: "live", connecting: "connecting", lost: "no connection: what you see is old" }[connection];

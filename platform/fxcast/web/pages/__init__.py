@@ -8,5 +8,7 @@ from fxcast.web.pages.market import MARKET
 from fxcast.web.pages.models import MODELS
 from fxcast.web.pages.risk import RISK
 from fxcast.web.pages.runs import RUNS
+from fxcast.web.pages.settings import SETTINGS
+from fxcast.web.pages.vision import VISION
 
-PAGES: tuple[Page, ...] = (MARKET, DECISIONS, RISK, MODELS, RUNS)
+PAGES: tuple[Page, ...] = (MARKET, VISION, DECISIONS, RISK, MODELS, RUNS, SETTINGS)

@@ -8,12 +8,13 @@ from functools import lru_cache
 from typing import Any
 
 import plotly.graph_objects as go
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from fxcast.adapters.storage.accounts import accounts
 from fxcast.adapters.storage.fans import forecasting_models, newest_forecast, past_forecasts
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.signal_marks import SignalMarks, signal_marks
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import LDM4TSPrediction
@@ -21,7 +22,8 @@ from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import FxcastError, NotFound
 from fxcast.trading.ports import PositionRecord
 from fxcast.web.charts import chart, dressed
-from fxcast.web.market_period import Period, View, moved, newest_period, range_asked, view_of, within
+from fxcast.web.market_marks import signals_said
+from fxcast.web.market_period import Period, View, moved, newest_period, view_of, within
 from fxcast.web.market_view import Shown, bar_sentence, candles_since, hit_sentence, market_figure
 from fxcast.web.page import LIVE, THEME, ZONE, Page, mark, or_problem, when
 from fxcast.web.sources import Sources
@@ -29,7 +31,8 @@ from fxcast.web.thinning import Bars, thin
 from fxcast.web.times import zone_name, zone_of
 
 _SYMBOL, _TIMEFRAME, _MODEL, _HORIZON = "market-symbol", "market-timeframe", "market-model", "market-horizon"
-_ACCOUNT, _PATHS, _VIEW, _GRAPH = "market-account", "market-paths", "market-view", "market-chart"
+_ACCOUNT, _PATHS, _SIGNALS = "market-account", "market-paths", "market-signals"
+_VIEW, _GRAPH = "market-view", "market-chart"
 _NO_ACCOUNT = "none"
 _NEWEST, _MOST_BARS, _MOST_MARKS, _OLD_CANDLES = 300, 1_500, 1_500, 3
 _NO_CANDLES = "No candles are stored. Fetch some with python -m jobs.ingest, or follow the market with python -m jobs.stream."
@@ -52,6 +55,7 @@ class _Choice:
     horizon_minutes: int | None
     account: str | None
     with_paths: bool
+    with_signals: bool
 
 
 class _Candles:
@@ -90,18 +94,19 @@ def _layout() -> Component:
             ("Timeframe", _TIMEFRAME),
             ("Model", _MODEL),
             ("Past forecasts at", _HORIZON),
-            ("Trades of account", _ACCOUNT),
+            ("Trades and signals of account", _ACCOUNT),
         )
     ]
     moves = [html.Button(words, id={"type": "market-move", "to": to}) for to, words in _MOVES.items()]
     paths = html.Button("Sampled paths", id=_PATHS, title="Show or hide the sampled paths of the newest forecast")
+    signals = html.Button("Signals", id=_SIGNALS, title="Show or hide what the engine of the account decided")
     nothing = go.Figure(layout={"xaxis": {"visible": False}, "yaxis": {"visible": False}})
-    said = "Candles with volume, forecasts and trades; the sentences beside the chart say what it shows"
+    said = "Candles with volume, forecasts, signals and trades; the sentences beside the chart say what it shows"
     return html.Div(
         [
             dcc.Store(id=_VIEW, data=asdict(View())),
             html.Div(switches, className="bar"),
-            html.Div([*moves, paths], className="bar"),
+            html.Div([*moves, paths, signals], className="bar"),
             html.Div(id="market-problem"),
             html.Section(
                 [
@@ -138,11 +143,13 @@ def _register(app: Dash, sources: Sources) -> None:
             Output("market-head", "children"),
             Output(_GRAPH, "figure"),
             Output("market-said", "children"),
+            Output(_VIEW, "data"),
         ],
         inputs={
             "kept": Input(_VIEW, "data"),
             "values": [Input(each, "value") for each in chosen],
             "paths": Input(_PATHS, "n_clicks"),
+            "signals": Input(_SIGNALS, "n_clicks"),
             "_live": Input(LIVE, "data"),
             "zone_asked": Input(ZONE, "data"),
             "theme": Input(THEME, "data"),
@@ -152,57 +159,34 @@ def _register(app: Dash, sources: Sources) -> None:
         kept: Any,  # noqa: ANN401  # Dash's own values, here and below
         values: list[Any],
         paths: int | None,
+        signals: int | None,
         _live: Any,  # noqa: ANN401
         zone_asked: str | None,
         theme: str | None,
     ) -> tuple[Any, ...]:
         def show() -> tuple[Any, ...]:
-            choice = _choice(sources, values, with_paths=bool((paths or 0) % 2))
+            choice = _choice(sources, values, with_paths=bool((paths or 0) % 2), with_signals=not (signals or 0) % 2)
             if choice is None:
-                return html.P(_NO_CANDLES, className="empty panel"), True, None, no_update, None
-            zone = zone_of(zone_asked)
-            shown, until, span = _shown(sources, candles, choice, view_of(kept), zone_name(zone))
-            figure = market_figure(shown, zone, theme)
-            return None, False, _head(shown, span, zone), figure, _said(shown, until, zone)
+                return html.P(_NO_CANDLES, className="empty panel"), True, None, no_update, None, no_update
+            zone, asked = zone_of(zone_asked), view_of(kept)
+            view = _stepped(sources, candles, choice, asked)
+            shown, until, span = _shown(sources, candles, choice, view, zone_name(zone))
+            figure, said = market_figure(shown, zone, theme), _said(shown, choice, until, zone)
+            return None, False, _head(shown, span, zone), figure, said, no_update if view == asked else asdict(view)
 
         shown = or_problem("The market", show)()
-        return (shown, True, None, no_update, None) if isinstance(shown, Component) else shown
+        return (shown, True, None, no_update, None, no_update) if isinstance(shown, Component) else shown
 
-    # Each of the next two has inputs of its own: what is asked for while another thing arrives would be lost.
-    @app.callback(
-        Output(_VIEW, "data"),
-        Input(_GRAPH, "relayoutData"),
-        State(_VIEW, "data"),
-        State(ZONE, "data"),
-        State(_TIMEFRAME, "value"),
-        prevent_initial_call=True,
+    # What is asked for is written down in the browser, at once: the answer to an earlier wish then never comes after it.
+    moved_by = (
+        ("pan", Input(_GRAPH, "relayoutData"), (State(ZONE, "data"), State(_TIMEFRAME, "value"))),
+        ("step", Input({"type": "market-move", "to": ALL}, "n_clicks"), ()),
     )
-    def by_hand(relayout: Any, kept: Any, zone: str | None, timeframe: Any) -> Any:  # noqa: ANN401
-        asked, turn = range_asked(relayout, zone_of(zone)), view_of(kept).turn
-        if asked is None:
-            return no_update  # a resize, or another tool
-        if asked == "reset":
-            return asdict(View(turn=turn + 1))
-        return asdict(View(timeframe=str(timeframe), start=asked[0].isoformat(), stop=asked[1].isoformat(), turn=turn))
-
-    @app.callback(
-        output=Output(_VIEW, "data", allow_duplicate=True),
-        inputs={"clicks": Input({"type": "market-move", "to": ALL}, "n_clicks")},
-        state={"kept": State(_VIEW, "data"), "values": [State(each, "value") for each in chosen]},
-        prevent_initial_call=True,
-    )
-    def by_button(clicks: list[int | None], kept: Any, values: list[Any]) -> Any:  # noqa: ANN401
-        pressed = ctx.triggered_id
-        if not any(clicks) or not isinstance(pressed, dict):
-            return no_update
-        try:
-            choice = _choice(sources, values, with_paths=False)
-            if choice is None:
-                return no_update
-            period, home, span, newest = _periods(sources, candles, choice, view_of(kept))
-        except FxcastError:
-            return no_update  # the body says what is wrong
-        return asdict(moved(view_of(kept), str(pressed["to"]), period, home, span, newest, choice.timeframe))
+    for name, trigger, more in moved_by:
+        wanted = Output(_VIEW, "data", allow_duplicate=True)
+        app.clientside_callback(
+            ClientsideFunction("fxcast", name), wanted, trigger, State(_VIEW, "data"), *more, prevent_initial_call=True
+        )
 
 
 def _choices(sources: Sources, values: list[Any]) -> list[tuple[Any, Any]]:
@@ -230,7 +214,7 @@ def _choices(sources: Sources, values: list[Any]) -> list[tuple[Any, Any]]:
     return [*answers, (list(models), model), (horizons, horizon), (traded, account)]
 
 
-def _choice(sources: Sources, values: list[Any], *, with_paths: bool) -> _Choice | None:
+def _choice(sources: Sources, values: list[Any], *, with_paths: bool, with_signals: bool) -> _Choice | None:
     symbol, timeframe, model, horizon, account = values
     series = {(owner, each.name): each for owner, each in sources.series()}
     if not series:
@@ -243,6 +227,7 @@ def _choice(sources: Sources, values: list[Any], *, with_paths: bool) -> _Choice
         horizon_minutes=horizon if isinstance(horizon, int) and horizon > 0 else None,
         account=account if isinstance(account, str) and account != _NO_ACCOUNT else None,
         with_paths=with_paths,
+        with_signals=with_signals,
     )
 
 
@@ -259,6 +244,14 @@ def _periods(
     home = newest_period(candles.newest(symbol, timeframe, part, _NEWEST), newest)
     asked = view.period if view.timeframe == timeframe.name else None
     return (home if asked is None else within(asked, span, timeframe.duration)), home, span, newest
+
+
+def _stepped(sources: Sources, candles: _Candles, choice: _Choice, view: View) -> View:
+    """Return a view after the buttons that were pressed."""
+    for step in view.steps:
+        period, home, span, newest = _periods(sources, candles, choice, view)
+        view = moved(view, step, period, home, span, newest, choice.timeframe)
+    return view
 
 
 def _shown(sources: Sources, candles: _Candles, choice: _Choice, view: View, zone: str) -> tuple[Shown, datetime, Period]:
@@ -294,6 +287,7 @@ def _shown(sources: Sources, candles: _Candles, choice: _Choice, view: View, zon
         past=past,
         horizon_minutes=choice.horizon_minutes,
         trades=_trades(sources, choice, start, stop),
+        signals=_signals(sources, choice, start, stop),
         revision=f"{symbol} {timeframe} {zone} {view.turn}",
     )
     return shown, until, span
@@ -319,6 +313,12 @@ def _trades(sources: Sources, choice: _Choice, start: datetime, stop: datetime) 
     )[-_MOST_MARKS:]
 
 
+def _signals(sources: Sources, choice: _Choice, start: datetime, stop: datetime) -> SignalMarks | None:
+    if choice.account is None or not choice.with_signals:
+        return None
+    return signal_marks(sources.database, choice.account, symbol=choice.symbol, since=start, before=stop, at_most=_MOST_MARKS)
+
+
 def _head(shown: Shown, span: tuple[datetime, datetime], zone: tzinfo) -> list[Component]:
     stored: list[Any] = [
         f"{bar_sentence(shown.bars, shown.timeframe)} Stored from ",
@@ -330,7 +330,7 @@ def _head(shown: Shown, span: tuple[datetime, datetime], zone: tzinfo) -> list[C
     return [html.H2(f"{shown.symbol} {shown.timeframe}"), html.P([*stored, words], className="note")]
 
 
-def _said(shown: Shown, until: datetime, zone: tzinfo) -> Component:
+def _said(shown: Shown, choice: _Choice, until: datetime, zone: tzinfo) -> Component:
     fan, lines = shown.fan, list[Any]()
     if fan is None:
         lines.append(
@@ -355,6 +355,8 @@ def _said(shown: Shown, until: datetime, zone: tzinfo) -> Component:
             )
     if shown.past is not None and shown.horizon_minutes is not None:
         lines.append(hit_sentence(shown.past, shown.horizon_minutes))
+    if shown.signals is not None and choice.account is not None:
+        lines.append(signals_said(shown.signals, shown.symbol, choice.account))
     lines.append("A forecast and its outcome stand at the candle at whose close they are due. Hollow candles rose, filled fell.")
     return html.Div([html.P(line) for line in lines])
 

@@ -10,13 +10,13 @@ import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
-from fxcast.adapters.storage.accounts import Lease, accounts, leases, newest_settings_hash
+from fxcast.adapters.storage.accounts import Lease, accounts, leases
 from fxcast.adapters.storage.controls import kill_switch_requests, request_kill_switch
 from fxcast.adapters.storage.ledger import SqlLedger
+from fxcast.adapters.storage.settings_versions import SettingsVersions
 from fxcast.domain.calendar import is_open
 from fxcast.errors import BadSetup, FxcastError
 from fxcast.trading.config import RiskLimits
-from fxcast.trading.replay import engine_config_from_json
 from fxcast.trading.state import EngineState, KillSwitch
 from fxcast.web.charts import BLUE, VERMILLION, chart, dressed
 from fxcast.web.page import LIVE, THEME, ZONE, Page, labelled, mark, or_problem, panel, problem, table, when
@@ -142,9 +142,8 @@ def _body(sources: Sources, account: str | None, zone: tzinfo, theme: str | None
     state = ledger.load_state()
     if state is None:
         return panel("Nothing yet", html.P(f"The engine of {account} has not finished a candle yet.", className="empty"))
-    settings_hash = newest_settings_hash(database, account)
-    content = None if settings_hash is None else ledger.settings(settings_hash)
-    limits = RiskLimits() if content is None else engine_config_from_json(content).trading.risk
+    settings = SettingsVersions(database, account).in_use()
+    limits = RiskLimits() if settings is None else settings.trading().risk
     saved = {each.name: each.saved_at for each in accounts(database)}[account]
     points = ledger.equity_curve()
     return html.Div(
@@ -157,7 +156,7 @@ def _body(sources: Sources, account: str | None, zone: tzinfo, theme: str | None
                 className="columns",
             ),
             _equity([point.at for point in points], [point.balance + point.open_profit for point in points], zone, theme),
-            html.Div([_limits(state, limits, content is not None), _exposure(state)], className="columns"),
+            html.Div([_limits(state, limits, settings is not None), _exposure(state)], className="columns"),
             _positions(state, zone),
             _events(ledger, zone),
         ]
@@ -276,7 +275,7 @@ def _limits(state: EngineState, limits: RiskLimits, are_known: bool) -> Componen
         at_most = f"{use.limit.normalize():f} {use.unit}".strip()
         rows.append([use.name, used, at_most, mark(share, _use_kind(use.share))])
     note = "Those of the account; what cut or refused one order stands with its decision."
-    note = note if are_known else f"{note} The engine has decided nothing yet: these are the defaults."
+    note = note if are_known else f"{note} No engine has told its settings yet: these are the defaults."
     return panel("Limits", table(["limit", "used", "at most", "share"], rows, empty="", numbers=("used", "at most")), note=note)
 
 

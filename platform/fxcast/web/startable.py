@@ -1,0 +1,254 @@
+"""Which runs can be started from the page, and how what is filled in becomes a command that the run's own class has taken."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+from fxcast.cluster.local import REPOSITORY
+from fxcast.config import JobSettings
+from fxcast.errors import BadSetting, BadSetup
+from fxcast.web.forms import FormField, differences, fields_of, read_values, text_of, value_at
+
+# Where things are is the page's own affair: it tells the cluster (`cluster_jobs`), and asks nobody.
+_PLACES = ("store", "database_url", "models", "storage_path", "forecasts", "walk_forwards", "tunes", "output")
+_CONFIGS = REPOSITORY / "configs"
+_STANDS_IN = "unnamed"  # for a name that is not given yet, while the other values are read
+_NO_NAME = re.compile(r"[^a-z0-9]+")
+_LONGEST_NAME = 61  # of a submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startable:
+    """A kind of run.
+
+    Attributes:
+        kind: In one word.
+        settings: Its settings class, module:Class; named, for the page imports no job before somebody wants to start one.
+        configs: Names of files in configs/ that fit, with wildcards.
+        help: What it does.
+    """
+
+    kind: str
+    settings: str
+    configs: tuple[str, ...]
+    help: str
+
+    @property
+    def module(self) -> str:
+        """What `python -m` runs."""
+        return self.settings.partition(":")[0]
+
+
+STARTABLE = (
+    Startable(
+        kind="train",
+        settings="jobs.train:TrainJob",
+        configs=("train.yaml", "weights_1?.yaml"),
+        help="Train LDM4TS on candles of the store; the same name again resumes a training that was stopped.",
+    ),
+    Startable(
+        kind="train-opponent",
+        settings="jobs.train_opponent:TrainOpponentJob",
+        configs=("train_opponent.yaml", "weights_sssd_*.yaml"),
+        help="Fit a forecaster that LDM4TS is measured against: a random walk, time of day, GARCH or SSSD.",
+    ),
+    Startable(
+        kind="tune",
+        settings="jobs.tune:TuneJob",
+        configs=("tune*.yaml",),
+        help="Search the parameters of the whole system, and say whether the best of them may be trusted.",
+    ),
+    Startable(
+        kind="evaluate",
+        settings="jobs.evaluate:EvaluateJob",
+        configs=("evaluate*.yaml",),
+        help="Measure a model against its opponents over a period that it has not seen.",
+    ),
+    Startable(
+        kind="backtest",
+        settings="jobs.backtest:BacktestJob",
+        configs=("backtest*.yaml",),
+        help="Trade a period of the past as it would have been traded.",
+    ),
+    Startable(
+        kind="walk-forward",
+        settings="jobs.walk_forward:WalkForwardJob",
+        configs=("walk_forward*.yaml",),
+        help="Train on the past, trade what follows, move on; the same name again goes on where it was stopped.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartForm:
+    """What can be filled in for a run.
+
+    Attributes:
+        fields: The name first, where the run has one.
+        content: What each is before anybody changes it: the class's defaults, the config file's and the environment's values.
+    """
+
+    fields: tuple[FormField, ...]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRun:
+    """A run whose parameters its settings class has taken.
+
+    Attributes:
+        arguments: The command's words.
+        name: Of the submission.
+    """
+
+    arguments: tuple[str, ...]
+    name: str
+
+
+def startable(kind: str) -> Startable:
+    """Return a kind of run.
+
+    Raises:
+        BadSetting: If there is no such kind.
+    """
+    for each in STARTABLE:
+        if each.kind == kind:
+            return each
+    raise BadSetting(f"run: found {kind!r}; allowed: {', '.join(each.kind for each in STARTABLE)}")
+
+
+def config_names(run: Startable) -> tuple[str, ...]:
+    """Return the config files that fit a run."""
+    return tuple(dict.fromkeys(path.name for pattern in run.configs for path in sorted(_CONFIGS.glob(pattern))))
+
+
+def start_form(run: Startable, config: str) -> StartForm:
+    """Return what can be filled in.
+
+    Args:
+        config: One of `config_names`; empty for none.
+
+    Raises:
+        BadSetting: If the config file is none of them, or is wrong.
+        BadSetup: If the jobs are not installed beside the page.
+    """
+    settings = _settings_class(run.settings)
+    fields = fields_of(settings, without=_PLACES)
+    where = _config_option(run, config)
+    required = {field.path: str(field.choices[0]) if field.choices else _STANDS_IN for field in fields if field.required}
+    try:
+        content: dict[str, Any] = settings.parse(where).model_dump(mode="json", by_alias=True)
+    except BadSetting:  # for want of what is required, or else it is raised again
+        stand_ins = [f"--{path.replace('_', '-')}={value}" for path, value in required.items()]
+        content = settings.parse([*where, *stand_ins]).model_dump(mode="json", by_alias=True)
+        content |= dict.fromkeys(required)
+    return StartForm(fields=tuple(sorted(fields, key=lambda field: field.path != "name")), content=content)
+
+
+def checked_run(run: Startable, config: str, raw: Mapping[str, object], *, home: str) -> CheckedRun:
+    """Return the command for what was filled in: only what differs from the config file and the defaults is said in it.
+
+    Args:
+        config: As in `start_form`.
+        raw: What the controls hold, by path.
+        home: The job's FXCAST_HOME, from which it looks for the config file.
+
+    Raises:
+        BadSetting: If the settings class does not take a value, in its words.
+        BadSetup: If the jobs are not installed beside the page.
+    """
+    form = start_form(run, config)
+    wanted = _with_values(form, raw)
+    by_path = {field.path: field for field in form.fields}
+    changed = [by_path[each.path] for each in differences(form.fields, form.content, wanted)]
+    options = [_option(field, value_at(wanted, field.path)) for field in changed]
+    parsed = _settings_class(run.settings).parse([*_config_option(run, config), *options])
+    _require_taken_away(changed, form.content, wanted, parsed.model_dump(mode="json", by_alias=True))
+    where = ["--config", _config_for(home, config)] if config else []
+    name = wanted.get("name") or ""
+    return CheckedRun(
+        arguments=("python", "-m", run.module, *where, *options),
+        name=_NO_NAME.sub("-", f"{run.kind}-{name}".lower())[:_LONGEST_NAME].strip("-"),
+    )
+
+
+@lru_cache
+def _settings_class(named: str) -> type[JobSettings]:
+    module, _, name = named.partition(":")
+    try:
+        return cast("type[JobSettings]", getattr(importlib.import_module(module), name))
+    except ModuleNotFoundError as error:
+        raise BadSetup(
+            f"runs can't be started from here: {error}; the jobs are not beside the page: serve it from a checkout of fxcast, "
+            "with PYTHONPATH=platform:."
+        ) from None
+
+
+def _config_option(run: Startable, config: str) -> list[str]:
+    return ["--config", str(_config_path(run, config))] if config else []
+
+
+def _config_path(run: Startable, config: str) -> Path:
+    known = config_names(run)
+    if config not in known:
+        raise BadSetting(f"config file: found {config!r}; allowed: {', '.join(known)}")
+    return _CONFIGS / config
+
+
+def _config_for(home: str, config: str) -> str:
+    """Return the config file as the job finds it: it looks from its home, which need not be a checkout."""
+    there, here = Path(home) / "configs" / config, _CONFIGS / config
+    same = there.is_file() and there.read_bytes() == here.read_bytes()
+    return f"configs/{config}" if same else str(here)
+
+
+def _option(field: FormField, value: object) -> str:
+    """Return an option of the command line."""
+    option = field.path.replace("_", "-")
+    if value is None:
+        raise BadSetting(f"{field.path}: found nothing; allowed: a value, or a config file that names none: no option unsets it")
+    if field.kind == "switch" or isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    if field.kind == "yaml":
+        return f"--{option}={json.dumps(value)}"
+    if field.kind == "choices" or field.items is not None:
+        return f"--{option}={text_of(field, value).replace(', ', ',') or '[]'}"
+    return f"--{option}={text_of(field, value)}"
+
+
+def _require_taken_away(
+    changed: Sequence[FormField], before: Mapping[str, Any], wanted: Mapping[str, Any], found: Mapping[str, Any]
+) -> None:
+    """Refuse a key that was taken out of a mapping and is still there: options add to what a config file names.
+
+    Raises:
+        BadSetting: Names it.
+    """
+    for field in changed:
+        old, new, now = (value_at(content, field.path) for content in (before, wanted, found))
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(now, Mapping):
+            left = [str(key) for key in cast("Mapping[str, Any]", old) if key not in new and key in now]
+            if left:
+                raise BadSetting(
+                    f"{field.path}: found no {', '.join(left)}; allowed: to change what the config file or the defaults name, for "
+                    "options can't take it away; use a config file of your own"
+                )
+
+
+def _with_values(form: StartForm, raw: Mapping[str, object]) -> dict[str, Any]:
+    values, content = read_values(form.fields, raw), deepcopy(dict(form.content))
+    for path in raw:
+        *above, name = path.split(".")
+        inner = content
+        for part in above:
+            inner = inner[part]
+        inner[name] = value_at(values, path)
+    return content
