@@ -15,7 +15,7 @@ help:
 	@echo "make check      ruff, basedpyright and import-linter only"
 	@echo "make explore    the property tests on new random examples; make test repeats the same ones"
 	@echo "make soak       ten simulated weeks of trading eight pairs, under random faults; about five minutes (WEEKS=, SEED=)"
-	@echo "make bench      times of forecasts, market data, the feed and training, written to runs/bench/"
+	@echo "make bench      times of forecasts, market data, the feed, training and the page, written to runs/bench/"
 	@echo "make release    wheel, sdist, bill of materials, audit and checksums, into dist/ (ALLOW_NO_AUDIT=1 where nobody can be asked)"
 	@echo "make install    set up .venv (the others do it by themselves)"
 	@echo "make clean      remove runs/ (models, databases, pictures) and caches; keeps .venv"
@@ -61,6 +61,7 @@ bench: $(INSTALLED)
 	$(PYTHON) -m tests.benchmarks.tuning_regret
 	$(PYTHON) -m tests.benchmarks.training
 	$(PYTHON) -m tests.benchmarks.database_writes
+	$(PYTHON) -m tests.benchmarks.web_page
 	$(PYTHON) -m tests.benchmarks.scaling
 
 # Trains the models that fxcast ships once more, from the candles of a folder laid out as docs/results.md says; about two hours on two cores.

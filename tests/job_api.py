@@ -57,7 +57,7 @@ class JobApi:
                 return self._take(json.loads(body))
             case "GET", ["api", "jobs", job] if job in self.jobs:
                 return 200, self.jobs[job]
-            case "GET", ["api", "jobs", job, "logs"] if job in self.jobs:
+            case "GET", ["api", "jobs", job, "logs"] if job in self.logs:
                 return 200, {"logs": self.logs[job]}
             case "POST", ["api", "jobs", job, "stop"] if job in self.jobs:
                 runs = self.jobs[job]["status"] in {"PENDING", "RUNNING"}

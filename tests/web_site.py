@@ -55,15 +55,19 @@ class Site:
     def candles(self) -> CandleStore:
         return CandleStore(self.folder / "store")
 
-    def fill(self) -> Database:
-        """Make a database with rows in every table, and a store with the last weeks of the packaged candles."""
+    def fill(self, *, until: int = 0) -> Database:
+        """Make a database with rows in every table, and a store with the last weeks of the packaged candles.
+
+        Args:
+            until: Of the candles, counted from their end: −2 leaves the last two to be stored later.
+        """
         migrate(self.database_url)
         database = open_database(self.database_url)
         fill_database(database, models=self.folder / "models")
         with database.begin() as connection:  # settings as an engine keeps them, in place of those that stand for any text
             connection.execute(text("UPDATE engine_settings SET content = :content"), {"content": EngineConfig().content})
         series = read_packaged_sample().series
-        self.candles.append(series.slice(len(series) - 1000, len(series)))
+        self.candles.append(series.slice(len(series) - 1000, len(series) + until))
         return database
 
     def start(self) -> None:

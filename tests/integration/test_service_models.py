@@ -140,7 +140,7 @@ def test_quantiles_paths_and_pictures_come_if_they_are_asked_for(service: Servic
     plain = ask(service, body)
     assert {"quantiles", "samples"} & set(plain["horizons"]["240"]) == set()
     assert "vision" not in plain
-    full = ask(service, body, quantiles=[0.05, 0.25, 0.95], paths=True, vision=True)
+    full = ask(service, body, quantiles=[0.05, 0.25, 0.95], paths=True, vision=True, futures=2)
     for horizon in full["horizons"].values():
         assert len(horizon["samples"]) == 50
         assert horizon["samples"] == sorted(horizon["samples"])
@@ -151,7 +151,17 @@ def test_quantiles_paths_and_pictures_come_if_they_are_asked_for(service: Servic
         image = Image.open(io.BytesIO(base64.b64decode(picture)))
         assert (image.format, image.size) == ("PNG", (32, 32))
         assert len(image.getcolors() or ()) > 4
-    for wrong, field in (({"quantiles": [0.5, 0.01]}, "quantiles[1]"), ({"vision": True, "model_version": "walk"}, "vision")):
+    assert len(full["seen"]["futures"]) == 2
+    at = full["seen"]["future_minutes"].index(240.0)
+    for future in full["seen"]["futures"]:
+        distances = np.abs(np.array(full["horizons"]["240"]["samples"]) - future["prices"][at])
+        assert distances.min() < 1e-4 * future["prices"][at]
+    wrongs: list[tuple[dict[str, Any], str]] = [
+        ({"quantiles": [0.5, 0.01]}, "quantiles[1]"),
+        ({"vision": True, "model_version": "walk"}, "vision"),
+        ({"futures": 2}, "futures"),
+    ]
+    for wrong, field in wrongs:
         refused = service.client.post("/v1/forecast", json=body | wrong, headers=service.forecast)
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
 

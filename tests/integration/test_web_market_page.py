@@ -68,7 +68,7 @@ class Held:
     answers: list[tuple[Route, APIResponse]] = field(default_factory=list[tuple[Route, APIResponse]])
 
     def __post_init__(self) -> None:
-        self.page.route("**/_dash-update-component", self._asked)
+        self.page.route("**/_dash-update-component?*", self._asked)
 
     def _asked(self, route: Route) -> None:
         if self.wanted(route.request):

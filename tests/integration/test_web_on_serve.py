@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ray
 import yaml
 from playwright.sync_api import expect
 from ray import serve
+from ray.actor import ActorHandle
+from ray.util import list_named_actors
 
 from fxcast.adapters.storage.controls import kill_switch_requests
 from fxcast.adapters.storage.database import open_database
@@ -23,8 +26,16 @@ def _application() -> dict[str, Any]:
     return next(each for each in config["applications"] if each["name"] == "web")
 
 
+def _replica() -> ActorHandle[Any]:
+    """The process of the page, of which there is one."""
+    (found,) = [each for each in list_named_actors(all_namespaces=True) if "web#WebPage" in each["name"]]
+    return ray.get_actor(found["name"], namespace=found["namespace"])
+
+
 @needs_chromium
-def test_the_page_is_served_beside_the_api_hears_of_news_and_throws_the_kill_switch(service_url: str, tmp_path: Path) -> None:
+def test_the_page_is_served_beside_the_api_hears_of_news_throws_the_kill_switch_and_comes_back_when_killed(
+    service_url: str, tmp_path: Path
+) -> None:
     site = Site(folder=tmp_path)
     site.fill().dispose()
     application = _application()
@@ -45,6 +56,10 @@ def test_the_page_is_served_beside_the_api_hears_of_news_and_throws_the_kill_swi
             # News come through the proxy by themselves: somebody else asks for something else.
             expect(visit.page.get_by_text("Asked for, and not taken in yet: halted")).to_be_visible()
             assert (visit.errors, visit.outside) == ([], [])
+            ray.kill(_replica(), no_restart=True)  # Serve starts another one
+            expect(visit.page.locator("#freshness")).to_have_text("no connection: what you see is old")
+            expect(visit.page.locator("#freshness")).to_have_text("live", timeout=120_000)
+            expect(visit.page.get_by_text("Asked for, and not taken in yet: halted")).to_be_visible()
         database = open_database(site.database_url)
         assert [each.kill_switch for each in kill_switch_requests(database, "demo")][-1] == "halted"
         database.dispose()

@@ -11,9 +11,18 @@ from ray.dashboard.modules.job.pydantic_models import JobType
 from ray.job_submission import JobDetails, JobStatus
 
 from fxcast.cluster.local import REPOSITORY
-from fxcast.cluster.submission import Submission, exit_code_of, read_runtime_env, require_no_secret, split_variables
-from fxcast.errors import BadSetting
+from fxcast.cluster.submission import (
+    Submission,
+    connect,
+    exit_code_of,
+    read_runtime_env,
+    require_no_secret,
+    split_variables,
+    submit_once,
+)
+from fxcast.errors import BadSetting, BadSetup, Conflict
 from jobs.submit import main
+from tests.job_api import job_api
 
 RUNTIME_ENV = REPOSITORY / "jobs" / "runtime_env.yaml"
 
@@ -139,3 +148,29 @@ def test_what_can_not_be_submitted_is_refused_in_a_sentence(
     error = capsys.readouterr().err
     assert said in error
     assert "hunter2" not in error
+
+
+def test_a_bounded_client_asks_the_address_that_it_is_given_and_gives_a_silent_one_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with job_api() as api:
+        assert connect(api.url, timeout_s=20.0).list_jobs() == []
+        client = connect(api.url, timeout_s=0.2)
+        api.answers.clear()
+        with pytest.raises(OSError, match="Read timed out"):
+            client.list_jobs()
+        with pytest.raises(BadSetup, match="no cluster answers"):
+            connect(api.url, timeout_s=0.2)
+
+
+def test_who_submitted_a_job_is_kept_with_it_and_one_that_runs_is_not_started_again() -> None:
+    with job_api() as api:
+        client = connect(api.url, timeout_s=20.0)
+        one = Submission(name="nightly", arguments=("true",), runtime_env={}, by="trader")
+        assert submit_once(client, one, again=False).is_new
+        assert api.posted[0]["metadata"]["by"] == "trader"
+        assert not submit_once(client, one, again=False).is_new
+        with pytest.raises(Conflict, match="runs; stop it first"):
+            submit_once(client, one, again=True)
+        assert len(api.posted) == 1
+        submit_once(client, _submission("false"), again=False)
+        assert "by" not in api.posted[1]["metadata"]

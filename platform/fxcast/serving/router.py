@@ -26,6 +26,7 @@ from fxcast.serving.schemas import (
     ForecastOptions,
     ModelDescription,
     PredictionBody,
+    check_futures,
     check_levels,
     prediction_body,
 )
@@ -108,7 +109,7 @@ class ForecastRouter:
 
     async def _answer(self, asked: Asked) -> tuple[LDM4TSPrediction, PredictionBody]:
         check_levels(asked.levels, asked.request.num_samples)
-        _check_futures(asked)
+        check_futures(asked.futures, asked.request.num_samples, with_vision=asked.vision)
         pictures: Mapping[str, bytes] | None = None
         seen: SeenBody | None = None
         reason: str | None = None
@@ -160,13 +161,6 @@ class ForecastRouter:
         if isinstance(answer, BadRequest):  # see LDM4TSInferenceService.forecast
             raise answer
         return answer
-
-
-def _check_futures(asked: Asked) -> None:
-    most = asked.request.num_samples if asked.vision else 0
-    if asked.futures > most:
-        allowed = f"at most {most}, as many as num_samples" if asked.vision else "0 without vision"
-        raise BadRequest("futures", str(asked.futures), allowed)
 
 
 def walk_forecast(request: ForecastRequest) -> LDM4TSPrediction:

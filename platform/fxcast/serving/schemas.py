@@ -246,6 +246,14 @@ def check_levels(levels: Sequence[float], num_samples: int) -> None:
             raise BadRequest(f"quantiles[{position}]", f"{level:g}", allowed)
 
 
+def check_futures(futures: int, num_samples: int, *, with_vision: bool) -> None:
+    """Raise BadRequest for charts without vision, or for more of them than there are samples."""
+    most = num_samples if with_vision else 0
+    if futures > most:
+        allowed = f"at most {most}, as many as num_samples" if with_vision else "0 without vision"
+        raise BadRequest("futures", str(futures), allowed)
+
+
 def _quantiles(samples: Sequence[float], levels: Sequence[float]) -> dict[str, float]:
     found = np.quantile(np.array(samples), levels, method="weibull")
     return {f"{level:g}": float(value) for level, value in zip(levels, found, strict=True)}

@@ -32,6 +32,7 @@ from fxcast.web.reports import answer_reports
 from fxcast.web.sessions import Sessions
 from fxcast.web.shell import register_shell, shell, tell_of_a_bug
 from fxcast.web.sources import Sources
+from fxcast.web.updates import CheckUpdates
 
 KEY_VARIABLE = "FXCAST_WEB_KEY"
 TOKEN_VARIABLE = "FXCAST_TOKEN"  # noqa: S105  # the name of a variable
@@ -111,6 +112,7 @@ def make_app(setup: WebSetup, pages: Sequence[Page]) -> ASGIApp:
     server.add_api_route(f"{setup.prefix}/healthz", healthz)
     server.add_api_route(f"{setup.prefix}/events", events)
     server.add_route(f"{setup.prefix}/reports/{{kind}}/{{run_id}}/{{name:path}}", partial(answer_reports, sources))
+    server.add_middleware(CheckUpdates, dash=dash)
     server.add_middleware(LimitBody)
     server.add_middleware(AnswerBugs)
     server.add_middleware(GZipMiddleware, minimum_size=2_000)
@@ -152,7 +154,7 @@ def _dash(prefix: str, pages: Sequence[Page], sources: Sources) -> Dash:
         update_title="",
         url_base_pathname=f"{prefix}/",
         assets_folder="",  # mounted above: Dash would look for it beside the program that runs
-        pages_folder="",
+        use_pages=False,  # Dash's own, which would add a callback to answer for
         on_error=tell_of_a_bug,
         index_string=_INDEX.replace("{prefix}", prefix),
         suppress_callback_exceptions=True,  # the parts of a page come when it is opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -132,6 +133,9 @@ class ClusterJobs:
         runtime_env = read_runtime_env(REPOSITORY / "jobs" / "runtime_env.yaml", self.variables.passed, REPOSITORY)
         submission = Submission(name=name, arguments=tuple(arguments), runtime_env=runtime_env, by=by)
         with self._asking(_ACT_S) as client:
+            # Only now, for a new client sets it too: of each upload Ray would tell which file's rules it follows.
+            for name in ("ray", "ray.dashboard.modules.job.sdk"):
+                logging.getLogger(name).setLevel(logging.ERROR)
             try:
                 job = submit_once(client, submission, again=again, patience_s=_ACT_S)
             except Conflict:  # a double click: the first one has started it anew

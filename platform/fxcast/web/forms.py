@@ -85,7 +85,7 @@ def control(field: FormField, value: object, *, id: Mapping[str, str]) -> Compon
     dash_id = dict(id)
     if field.kind == "switch":
         ticks = dcc.Checklist([{"label": field.label, "value": _ON}], [_ON] if value else [], id=dash_id)
-        return html.Div([ticks, hint], className="field", role="group", **described, **_labelled(field))
+        return html.Div([ticks, hint], className="field", role="group", **described)
     if field.kind in ("choice", "choices"):
         return html.Fieldset([html.Legend(field.label), _choose(field, value, dash_id), hint], className="field", **described)
     written = text_of(field, value)
@@ -95,7 +95,7 @@ def control(field: FormField, value: object, *, id: Mapping[str, str]) -> Compon
     else:
         box = dcc.Input(id=dash_id, type="text", value=written, autoComplete="off", spellCheck=False)
     label = html.Label([html.Span(field.label), box])
-    return html.Div([label, hint], className="field", role="group", **described, **_labelled(field))
+    return html.Div([label, hint], className="field", role="group", **described)
 
 
 def read_values(fields: Sequence[FormField], raw: Mapping[str, object]) -> dict[str, Any]:
@@ -143,10 +143,6 @@ def _choose(field: FormField, value: object, dash_id: dict[str, str]) -> Compone
     if field.optional:
         options.append({"label": "not set", "value": _NOT_SET})
     return dcc.RadioItems(options, text_of(field, value), id=dash_id)
-
-
-def _labelled(field: FormField) -> dict[str, Any]:
-    return {"aria-label": field.label}
 
 
 def _hint(field: FormField) -> str:

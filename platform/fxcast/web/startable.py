@@ -6,11 +6,14 @@ import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
+
+from pydantic_core import to_jsonable_python
 
 from fxcast.cluster.local import REPOSITORY
 from fxcast.config import JobSettings
@@ -23,6 +26,7 @@ _CONFIGS = REPOSITORY / "configs"
 _STANDS_IN = "unnamed"  # for a name that is not given yet, while the other values are read
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 _LONGEST_NAME = 61  # of a submission
+_READERS = ThreadPoolExecutor(max_workers=1, thread_name_prefix="settings")  # starts no thread before it is asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,7 @@ class StartForm:
     """What can be filled in for a run.
 
     Attributes:
-        fields: The name first, where the run has one.
+        fields: The name and what must be given first.
         content: What each is before anybody changes it: the class's defaults, the config file's and the environment's values.
     """
 
@@ -107,10 +111,12 @@ class CheckedRun:
     Attributes:
         arguments: The command's words.
         name: Of the submission.
+        changed: What was filled in that differs from what the form began with, as `checked_run` takes it.
     """
 
     arguments: tuple[str, ...]
     name: str
+    changed: Mapping[str, object]
 
 
 def startable(kind: str) -> Startable:
@@ -145,12 +151,12 @@ def start_form(run: Startable, config: str) -> StartForm:
     where = _config_option(run, config)
     required = {field.path: str(field.choices[0]) if field.choices else _STANDS_IN for field in fields if field.required}
     try:
-        content: dict[str, Any] = settings.parse(where).model_dump(mode="json", by_alias=True)
+        content = _content(fields, settings.parse(where))
     except BadSetting:  # for want of what is required, or else it is raised again
         stand_ins = [f"--{path.replace('_', '-')}={value}" for path, value in required.items()]
-        content = settings.parse([*where, *stand_ins]).model_dump(mode="json", by_alias=True)
+        content = _content(fields, settings.parse([*where, *stand_ins]))
         content |= dict.fromkeys(required)
-    return StartForm(fields=tuple(sorted(fields, key=lambda field: field.path != "name")), content=content)
+    return StartForm(fields=tuple(sorted(fields, key=lambda field: field.path != "name" and not field.required)), content=content)
 
 
 def checked_run(run: Startable, config: str, raw: Mapping[str, object], *, home: str) -> CheckedRun:
@@ -171,20 +177,46 @@ def checked_run(run: Startable, config: str, raw: Mapping[str, object], *, home:
     changed = [by_path[each.path] for each in differences(form.fields, form.content, wanted)]
     options = [_option(field, value_at(wanted, field.path)) for field in changed]
     parsed = _settings_class(run.settings).parse([*_config_option(run, config), *options])
-    _require_taken_away(changed, form.content, wanted, parsed.model_dump(mode="json", by_alias=True))
+    _require_taken_away(changed, form.content, wanted, _content(form.fields, parsed))
     where = ["--config", _config_for(home, config)] if config else []
     name = wanted.get("name") or ""
     return CheckedRun(
         arguments=("python", "-m", run.module, *where, *options),
+        changed={field.path: raw[field.path] for field in changed},
         name=_NO_NAME.sub("-", f"{run.kind}-{name}".lower())[:_LONGEST_NAME].strip("-"),
     )
 
 
+def _content(fields: Sequence[FormField], settings: JobSettings) -> dict[str, Any]:
+    """Return the values of fields, nested by path, as JSON has them; a dump would leave out what a class does not show."""
+    content: dict[str, Any] = {}
+    for field in fields:
+        *above, name = field.path.split(".")
+        inner, holder = content, cast("Any", settings)
+        for part in above:
+            inner, holder = inner.setdefault(part, {}), getattr(holder, part)
+        inner[name] = to_jsonable_python(getattr(holder, name), by_alias=True)
+    return content
+
+
+def is_ready(run: Startable, *, wait_s: float) -> bool:
+    """Begin to read a run's settings class if nobody has, and tell whether it is there; jobs import torch, which takes long."""
+    return not wait([_loading(run.settings)], timeout=wait_s).not_done
+
+
 @lru_cache
-def _settings_class(named: str) -> type[JobSettings]:
+def _loading(named: str) -> Future[type[JobSettings]]:
+    return _READERS.submit(_load, named)
+
+
+def _load(named: str) -> type[JobSettings]:
     module, _, name = named.partition(":")
+    return cast("type[JobSettings]", getattr(importlib.import_module(module), name))
+
+
+def _settings_class(named: str) -> type[JobSettings]:
     try:
-        return cast("type[JobSettings]", getattr(importlib.import_module(module), name))
+        return _loading(named).result()
     except ModuleNotFoundError as error:
         raise BadSetup(
             f"runs can't be started from here: {error}; the jobs are not beside the page: serve it from a checkout of fxcast, "

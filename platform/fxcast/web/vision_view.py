@@ -66,9 +66,9 @@ def colour_figure(look: Look, zone: tzinfo, theme: str | None) -> go.Figure:
     """Return the three channels as the one picture that the model gets."""
     red, green, blue = (_decoded(look.pictures[channel]) for channel in ("seg", "gaf", "rp"))
     opened = [clock_time(to_datetime(moment), zone) for moment in look.window.open_times]
-    ends = [opened[first] if first == last else f"{opened[first]}–{opened[last][-5:]}" for first, last in look.seen.pixels.side]
+    ends = [_times(look.window, first, last, zone) for first, last in look.seen.pixels.side]
     said = [
-        [f"red: {opened[moment]}<br>green and blue: {ends[row]}<br>with {end}" for moment, end in zip(moments, ends, strict=True)]
+        [f"red: {opened[moment]}<br>green, blue: {ends[row]}<br>with {end}" for moment, end in zip(moments, ends, strict=True)]
         for row, moments in enumerate(look.seen.pixels.seg)
     ]
     picture = go.Image(
@@ -88,13 +88,14 @@ def picture_words(look: Look, channel: str) -> str:
         case "gaf":
             return (
                 "Down and across run the same times, oldest at the top left. A pixel is 1 where the closes of its row and its "
-                "column stand at the same end of the window's range, −1 where at opposite ends or both in the middle (cos(φi + φj))."
+                "column stand at the same end of the window's range, −1 where at opposite ends or both in the middle "
+                "(cos(φi + φj))."
             )
         case _:
             return (
                 "Down and across run the same times. A pixel is 1 where the price of its row and its column is the same, −1 where "
-                "they lie as far apart as the window knows (1 − |xi − xj|). Squares on the diagonal are calm, patches off it returns "
-                "to an earlier price."
+                "they lie as far apart as the window knows (1 − |xi − xj|). Squares on the diagonal are calm, patches off it are "
+                "returns to an earlier price."
             )
 
 
@@ -213,9 +214,16 @@ def _candle_words(window: CandleSeries, first: int, last: int, zone: tzinfo) -> 
     """Return when one candle or several were, and their prices as one candle's."""
     candles, digits = window.values[first : last + 1], _digits(window)
     prices = (candles[0, 0], candles[:, 1].max(), candles[:, 2].min(), candles[-1, 3])
-    named = " ".join(f"{name} {price:.{digits}f}" for name, price in zip(("O", "H", "L", "C"), prices, strict=True))
+    open_, high, low, close = (f"{price:.{digits}f}" for price in prices)
+    return f"{_times(window, first, last, zone)}<br>open {open_} high {high}<br>low {low} close {close}"
+
+
+def _times(window: CandleSeries, first: int, last: int, zone: tzinfo) -> str:
+    """Return when candles opened, as short as can be: a label must fit beside its pixel on a phone too."""
     started, ended = (clock_time(to_datetime(window.open_times[place]), zone) for place in (first, last))
-    return f"{started}{f' to {ended}' if last > first else ''}<br>{named}"
+    if first == last:
+        return started
+    return f"{started} to {ended[-5:] if started[:10] == ended[:10] else ended[5:]}"
 
 
 def _digits(window: CandleSeries) -> int:

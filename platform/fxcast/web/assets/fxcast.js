@@ -37,6 +37,16 @@
     },
   });
 
+  // Dash makes a list box and options of tick boxes, behind which readers of screens don't find the boxes themselves.
+  const boxes = ":is(.dash-checklist, .dash-radioitems)";
+  const plain = ({ target }) =>
+    (target.parentElement || target).querySelectorAll(`${boxes}[role], ${boxes} :is([role="option"], [aria-selected])`).forEach((part) => {
+      part.removeAttribute("role");
+      part.removeAttribute("aria-selected");
+    });
+  const watched = { subtree: true, childList: true, attributeFilter: ["aria-selected"] };
+  new MutationObserver((changes) => changes.forEach(plain)).observe(document, watched);
+
   const set = (id, data) => {
     // Dash's renderer takes properties once its layout is there; before that the news waits for the next try.
     try {

@@ -187,7 +187,7 @@ def _register(app: Dash, sources: Sources) -> None:
         Input("url", "search"),
         State(_SEEN, "data"),
     )
-    def listed(asked: Any, _: Any, zone: Any, search: Any, seen: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    def listed(asked: Any, _: Any, zone: str | None, search: Any, seen: Any) -> tuple[Any, ...]:  # noqa: ANN401
         choices: _Asked = asked if isinstance(asked, dict) else {}
         # While somebody looks at a decision, the list stays: so does the focus on the link in it, which a new list would not have.
         same_list = {each["prop_id"] for each in ctx.triggered} <= {f"{LIVE}.data", "url.search"}
@@ -200,7 +200,7 @@ def _register(app: Dash, sources: Sources) -> None:
     @app.callback(
         Output(_OPENED, "children"), Input("url", "search"), Input(LIVE, "data"), Input(ZONE, "data"), Input(THEME, "data")
     )
-    def opened(search: Any, _: Any, zone: Any, theme: Any) -> Any:  # noqa: ANN401
+    def opened(search: Any, _: Any, zone: str | None, theme: str | None) -> Any:  # noqa: ANN401
         found = linked(search)
         return None if found is None else or_problem("the decision", _opened)(sources, found, zone_of(zone), theme)
 

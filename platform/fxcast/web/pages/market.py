@@ -34,6 +34,8 @@ _SYMBOL, _TIMEFRAME, _MODEL, _HORIZON = "market-symbol", "market-timeframe", "ma
 _ACCOUNT, _PATHS, _SIGNALS = "market-account", "market-paths", "market-signals"
 _VIEW, _GRAPH = "market-view", "market-chart"
 _NO_ACCOUNT = "none"
+_LONGEST_MINUTES = 10_000_000  # of a horizon, which is asked for by hand: some twenty years
+_Value = str | int | None  # of a dropdown
 _NEWEST, _MOST_BARS, _MOST_MARKS, _OLD_CANDLES = 300, 1_500, 1_500, 3
 _NO_CANDLES = "No candles are stored. Fetch some with python -m jobs.ingest, or follow the market with python -m jobs.stream."
 _MOVES = {
@@ -130,7 +132,7 @@ def _register(app: Dash, sources: Sources) -> None:
         inputs={"_live": Input(LIVE, "data"), "values": [Input(each, "value") for each in chosen]},
         state={"before": [State(each, "options") for each in chosen]},
     )
-    def known(_live: Any, values: list[Any], before: list[Any]) -> list[Any]:  # noqa: ANN401  # Dash's own values
+    def known(_live: Any, values: list[_Value], before: list[Any]) -> list[Any]:  # noqa: ANN401  # Dash's own values
         answers: list[Any] = []
         for (options, value), old_options, old_value in zip(_choices(sources, values), before, values, strict=True):
             answers += [options if options != old_options else no_update, value if value != old_value else no_update]
@@ -157,7 +159,7 @@ def _register(app: Dash, sources: Sources) -> None:
     )
     def body(
         kept: Any,  # noqa: ANN401  # Dash's own values, here and below
-        values: list[Any],
+        values: list[_Value],
         paths: int | None,
         signals: int | None,
         _live: Any,  # noqa: ANN401
@@ -189,7 +191,7 @@ def _register(app: Dash, sources: Sources) -> None:
         )
 
 
-def _choices(sources: Sources, values: list[Any]) -> list[tuple[Any, Any]]:
+def _choices(sources: Sources, values: list[_Value]) -> list[tuple[Any, Any]]:
     symbol, timeframe, model, horizon, account = values
     try:
         series = sources.series()
@@ -214,17 +216,17 @@ def _choices(sources: Sources, values: list[Any]) -> list[tuple[Any, Any]]:
     return [*answers, (list(models), model), (horizons, horizon), (traded, account)]
 
 
-def _choice(sources: Sources, values: list[Any], *, with_paths: bool, with_signals: bool) -> _Choice | None:
+def _choice(sources: Sources, values: list[_Value], *, with_paths: bool, with_signals: bool) -> _Choice | None:
     symbol, timeframe, model, horizon, account = values
     series = {(owner, each.name): each for owner, each in sources.series()}
     if not series:
         return None
-    key = (symbol, timeframe) if (symbol, timeframe) in series else next(iter(series))
+    key = next((each for each in series if each == (symbol, timeframe)), next(iter(series)))
     return _Choice(
         symbol=key[0],
         timeframe=series[key],
         model=model if isinstance(model, str) else None,
-        horizon_minutes=horizon if isinstance(horizon, int) and horizon > 0 else None,
+        horizon_minutes=horizon if isinstance(horizon, int) and 0 < horizon < _LONGEST_MINUTES else None,
         account=account if isinstance(account, str) and account != _NO_ACCOUNT else None,
         with_paths=with_paths,
         with_signals=with_signals,

@@ -15,7 +15,7 @@ from fxcast.adapters.storage.controls import kill_switch_requests, request_kill_
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.settings_versions import SettingsVersions
 from fxcast.domain.calendar import is_open
-from fxcast.errors import BadSetup, FxcastError
+from fxcast.errors import BadSetup, FxcastError, NotFound
 from fxcast.trading.config import RiskLimits
 from fxcast.trading.state import EngineState, KillSwitch
 from fxcast.web.charts import BLUE, VERMILLION, chart, dressed
@@ -26,6 +26,7 @@ from fxcast.web.sources import Sources
 from fxcast.web.times import ago, zone_name, zone_of
 
 _ACCOUNT, _BODY, _ASKED, _SAID = "risk-account", "risk-body", "risk-asked", "risk-said"
+_SWITCH, _STANDS, _THROWN, _HEALTH = "risk-switch", "risk-stands", "risk-thrown", "risk-health"
 _KINDS = {KillSwitch.ACTIVE: "good", KillSwitch.REDUCING: "warn", KillSwitch.HALTED: "bad"}
 _MEANS = {
     KillSwitch.ACTIVE: "trades",
@@ -33,20 +34,33 @@ _MEANS = {
     KillSwitch.HALTED: "sends nothing; stops stay at the broker",
 }
 _CURVE_POINTS = 2_000
+_LONGEST_REASON = 200  # characters
 _NEAR = 0.75  # of a limit, from where it is marked
 _ACCOUNT_CURRENCY = "USD"
 
 
 def _layout() -> Component:
+    # The buttons are not part of what news draws anew: a click on one that is just being replaced would be lost.
+    buttons = [
+        html.Button(to.value, id=_button(to), className="" if to is KillSwitch.ACTIVE else "danger", disabled=True)
+        for to in KillSwitch
+    ]
+    hint = [] if caller.get().role >= Role.TRADE else [html.Span("needs a token of scope trade", className="note")]
+    switch = panel("Kill switch", html.Div(id=_STANDS), html.Div([*buttons, *hint], className="bar"), html.Div(id=_THROWN))
     return html.Div(
         [
             html.Div(html.Label(["Account", dcc.Dropdown(id=_ACCOUNT, clearable=False)]), className="bar"),
             dcc.Store(id=_ASKED),
             html.Div(id="risk-confirm"),
             html.Div(id=_SAID, role="status"),
+            html.Div([html.Div(switch, id=_SWITCH, hidden=True), html.Div(id=_HEALTH)], className="columns"),
             html.Div(id=_BODY),
         ]
     )
+
+
+def _button(to: KillSwitch) -> dict[str, str]:
+    return {"type": "kill-switch", "to": to.value}
 
 
 def _register(app: Dash, sources: Sources) -> None:
@@ -66,10 +80,23 @@ def _register(app: Dash, sources: Sources) -> None:
         return (names if names != before else no_update), (value if value != chosen else no_update)
 
     @app.callback(
-        Output(_BODY, "children"), Input(_ACCOUNT, "value"), Input(LIVE, "data"), Input(ZONE, "data"), Input(THEME, "data")
+        Output(_SWITCH, "hidden"),
+        Output(_STANDS, "children"),
+        Output({"type": "kill-switch", "to": ALL}, "disabled"),
+        Output(_THROWN, "children"),
+        Output(_HEALTH, "children"),
+        Output(_BODY, "children"),
+        Input(_ACCOUNT, "value"),
+        Input(LIVE, "data"),
+        Input(ZONE, "data"),
+        Input(THEME, "data"),
     )
-    def body(account: str | None, _: Any, zone: str | None, theme: str | None) -> Component:  # noqa: ANN401
-        return or_problem("the ledger", _body)(sources, account, zone_of(zone), theme)
+    def shown(account: str | None, _: Any, zone: str | None, theme: str | None) -> tuple[Any, ...]:  # noqa: ANN401
+        found = or_problem("the ledger", _shown)(sources, account, zone_of(zone), theme)
+        hidden, stands, disabled, *others = found if isinstance(found, tuple) else _only(found)
+        off = dict(zip(KillSwitch, disabled, strict=True))
+        parts: list[Any] = ctx.outputs_list[2]  # as many as the browser has
+        return hidden, stands, [off.get(part["id"]["to"], True) for part in parts], *others
 
     @app.callback(
         Output(_ASKED, "data"),
@@ -85,7 +112,7 @@ def _register(app: Dash, sources: Sources) -> None:
 
     @app.callback(Output("risk-confirm", "children"), Input(_ASKED, "data"))
     def confirm(asked: dict[str, str] | None) -> Any:  # noqa: ANN401
-        return _confirm(asked) if asked else None
+        return _confirm(*wanted) if (wanted := _read(asked)) else None
 
     @app.callback(
         Output(_SAID, "children"),
@@ -97,31 +124,42 @@ def _register(app: Dash, sources: Sources) -> None:
         prevent_initial_call=True,
     )
     def throw(thrown: int | None, cancelled: int | None, asked: dict[str, str] | None, reason: str | None) -> tuple[Any, Any]:
-        if not (thrown or cancelled) or asked is None:
+        wanted = _read(asked)
+        if not (thrown or cancelled) or wanted is None:
             return no_update, no_update
         if ctx.triggered_id == "risk-cancel":
             return "Nothing was changed.", None
         try:
-            return _throw(sources, asked["account"], KillSwitch(asked["to"]), reason or ""), None
+            return _throw(sources, *wanted, reason or ""), None
         except FxcastError as error:
             return problem("The kill switch", error), no_update
+
+
+def _read(asked: dict[str, str] | None) -> tuple[str, KillSwitch] | None:
+    """Return the account and the position of the switch that are asked for, None if they are none."""
+    account, word = (asked or {}).get("account"), (asked or {}).get("to")
+    to = next((each for each in KillSwitch if each.value == word), None)
+    return None if account is None or to is None else (account, to)
 
 
 def _throw(sources: Sources, account: str, to: KillSwitch, reason: str) -> str:
     who = caller.get()
     who.require(Role.TRADE)
-    request_kill_switch(sources.database, account, to, who.name, reason, sources.now())
+    if account not in (names := [each.name for each in accounts(sources.database)]):
+        raise NotFound("account", account[:80], ", ".join(names) or "none: no engine has traded")
+    request_kill_switch(sources.database, account, to, who.name, reason[:_LONGEST_REASON], sources.now())
     return f"Kill switch of {account}: {to.value}, asked for by {who.name}. The engine takes it in before it does anything else."
 
 
-def _confirm(asked: dict[str, str]) -> Component:
-    to = KillSwitch(asked["to"])
+def _confirm(account: str, to: KillSwitch) -> Component:
     return html.Div(
         [
-            html.P([html.Strong(f"Set the kill switch of {asked['account']} to {to.value}? "), f"Then the engine {_MEANS[to]}."]),
+            html.P([html.Strong(f"Set the kill switch of {account} to {to.value}? "), f"Then the engine {_MEANS[to]}."]),
             html.Div(
                 [
-                    html.Label(["Reason, kept with the request", dcc.Input(id="risk-reason", type="text", maxLength=200)]),
+                    html.Label(
+                        ["Reason, kept with the request", dcc.Input(id="risk-reason", type="text", maxLength=_LONGEST_REASON)]
+                    ),
                     html.Button(f"Set to {to.value}", id="risk-throw", className="danger"),
                     html.Button("Cancel", id="risk-cancel"),
                 ],
@@ -134,48 +172,37 @@ def _confirm(asked: dict[str, str]) -> Component:
     )
 
 
-def _body(sources: Sources, account: str | None, zone: tzinfo, theme: str | None) -> Component:
+def _only(part: Component) -> tuple[Any, ...]:
+    """Return what is shown where there is nothing to throw a switch of."""
+    return True, None, [True] * len(KillSwitch), None, None, part
+
+
+def _shown(sources: Sources, account: str | None, zone: tzinfo, theme: str | None) -> tuple[Any, ...]:
     database = sources.database
     if account is None:
-        return panel("Nothing yet", html.P("No engine has traded. Start one with python -m jobs.trade.", className="empty"))
+        return _only(panel("Nothing yet", html.P("No engine has traded. Start one with python -m jobs.trade.", className="empty")))
     ledger = SqlLedger(database, account)
     state = ledger.load_state()
     if state is None:
-        return panel("Nothing yet", html.P(f"The engine of {account} has not finished a candle yet.", className="empty"))
+        return _only(panel("Nothing yet", html.P(f"The engine of {account} has not finished a candle yet.", className="empty")))
     settings = SettingsVersions(database, account).in_use()
     limits = RiskLimits() if settings is None else settings.trading().risk
     saved = {each.name: each.saved_at for each in accounts(database)}[account]
     points = ledger.equity_curve()
-    return html.Div(
-        [
-            html.Div(
-                [
-                    _switch(sources, account, state, zone),
-                    _health(sources, account, state, saved, zone),
-                ],
-                className="columns",
-            ),
-            _equity([point.at for point in points], [point.balance + point.open_profit for point in points], zone, theme),
-            html.Div([_limits(state, limits, settings is not None), _exposure(state)], className="columns"),
-            _positions(state, zone),
-            _events(ledger, zone),
-        ]
-    )
+    body = [
+        _equity([point.at for point in points], [point.balance + point.open_profit for point in points], zone, theme),
+        html.Div([_limits(state, limits, settings is not None), _exposure(state)], className="columns"),
+        _positions(state, zone),
+        _events(ledger, zone),
+    ]
+    return False, *_switch(sources, account, state, zone), _health(sources, account, state, saved, zone), html.Div(body)
 
 
-def _switch(sources: Sources, account: str, state: EngineState, zone: tzinfo) -> Component:
+def _switch(sources: Sources, account: str, state: EngineState, zone: tzinfo) -> tuple[Component, list[bool], Component]:
+    """Return where the switch stands, which of its buttons are off, and who has thrown it."""
     requests = kill_switch_requests(sources.database, account)
     waiting = bool(requests) and requests[-1].sequence > state.control_sequence
     may = caller.get().role >= Role.TRADE
-    buttons = [
-        html.Button(
-            to.value,
-            id={"type": "kill-switch", "to": to.value},
-            className="" if to is KillSwitch.ACTIVE else "danger",
-            disabled=not may or (to is state.kill_switch and not waiting),
-        )
-        for to in KillSwitch
-    ]
     said: list[Any] = [
         "The engine is ",
         mark(state.kill_switch.value, _KINDS[state.kill_switch]),
@@ -184,12 +211,8 @@ def _switch(sources: Sources, account: str, state: EngineState, zone: tzinfo) ->
     if waiting:
         said += [" Asked for, and not taken in yet: ", mark(requests[-1].kill_switch, "warn")]
     rows = [(when(each.requested_at, zone), each.kill_switch, each.by, each.reason or None) for each in requests[::-1][:5]]
-    return panel(
-        "Kill switch",
-        html.P(said),
-        html.Div([*buttons, *([] if may else [html.Span("needs a token of scope trade", className="note")])], className="bar"),
-        table(["when", "to", "by", "reason"], rows, empty="Nobody has thrown it."),
-    )
+    off = [not may or (to is state.kill_switch and not waiting) for to in KillSwitch]
+    return html.P(said), off, table(["when", "to", "by", "reason"], rows, empty="Nobody has thrown it.")
 
 
 def _health(sources: Sources, account: str, state: EngineState, saved: datetime, zone: tzinfo) -> Component:

@@ -21,7 +21,9 @@ from fxcast.web.times import zone_name, zone_of
 
 _ACCOUNT, _FORM, _HISTORY, _LOADED = "settings-account", "settings-form", "settings-history", "settings-loaded"
 _ASKED, _CONFIRM, _SAID, _STATE = "settings-asked", "settings-confirm", "settings-said", "settings-state"
+_LOAD, _BEHIND, _BEHIND_BAR = "settings-load", "settings-behind", "settings-behind-bar"
 _APPLIED = "settings-applied"  # number of the version that was set last
+_LISTED = "settings-listed"  # what the history shows: it is drawn anew if that differs, lest a click on a button of it be lost
 _REASON_LENGTH = 200
 _SHOWN = 20  # versions
 
@@ -37,9 +39,13 @@ def _layout() -> Component:
             dcc.Store(id=_ASKED),
             dcc.Store(id=_APPLIED),
             html.Div(id=_STATE),
+            html.Div(
+                [html.Span(id=_BEHIND), html.Button("Show the newest", id=_LOAD)], id=_BEHIND_BAR, className="bar", hidden=True
+            ),
             html.Div(id=_FORM),
             html.Div(id=_CONFIRM),  # near the buttons that lead to it, above and below
             html.Div(id=_SAID, role="status"),
+            dcc.Store(id=_LISTED),
             html.Div(id=_HISTORY),
         ]
     )
@@ -66,7 +72,7 @@ def _register(app: Dash, sources: Sources) -> None:
         Output(_FORM, "children"),
         Output(_LOADED, "data"),
         Input(_ACCOUNT, "value"),
-        Input({"type": "settings-load", "at": ALL}, "n_clicks"),
+        Input(_LOAD, "n_clicks"),
         Input(_APPLIED, "data"),
     )
     def form(account: str | None, *_: Any) -> tuple[Any, Any]:
@@ -81,16 +87,34 @@ def _register(app: Dash, sources: Sources) -> None:
         return _form(newest), {"account": account, "version": newest.version}
 
     @app.callback(
-        Output(_STATE, "children"), Input(_ACCOUNT, "value"), Input(LIVE, "data"), Input(ZONE, "data"), Input(_LOADED, "data")
+        Output(_STATE, "children"),
+        Output(_BEHIND, "children"),
+        Output(_BEHIND_BAR, "hidden"),
+        Input(_ACCOUNT, "value"),
+        Input(LIVE, "data"),
+        Input(ZONE, "data"),
+        Input(_LOADED, "data"),
     )
-    def state(account: str | None, _: Any, zone: str | None, loaded: _Asked | None) -> Component:  # noqa: ANN401
-        return or_problem("the settings", _state)(sources, account, loaded, zone_of(zone))
+    def state(account: str | None, _: Any, zone: str | None, loaded: _Asked | None) -> tuple[Any, str, bool]:  # noqa: ANN401
+        found = or_problem("the settings", _state)(sources, account, loaded, zone_of(zone))
+        shown, behind = found if isinstance(found, tuple) else (found, "")
+        return shown, behind, not behind
 
     @app.callback(
-        Output(_HISTORY, "children"), Input(_ACCOUNT, "value"), Input(LIVE, "data"), Input(ZONE, "data"), Input(_LOADED, "data")
+        Output(_HISTORY, "children"),
+        Output(_LISTED, "data"),
+        Input(_ACCOUNT, "value"),
+        Input(LIVE, "data"),
+        Input(ZONE, "data"),
+        Input(_APPLIED, "data"),
+        State(_LISTED, "data"),
     )
-    def history(account: str | None, _: Any, zone: str | None, __: Any) -> Any:  # noqa: ANN401
-        return or_problem("the history", _history)(sources, account, zone_of(zone))
+    def history(account: str | None, _: Any, zone: str | None, __: Any, listed: str | None) -> tuple[Any, Any]:  # noqa: ANN401
+        found = or_problem("the history", _history)(sources, account, zone_of(zone))
+        if not isinstance(found, tuple):
+            return found, None
+        shown, now = found
+        return (no_update, no_update) if now == listed else (shown, now)
 
     @app.callback(
         Output(_ASKED, "data"),
@@ -108,7 +132,9 @@ def _register(app: Dash, sources: Sources) -> None:
         if isinstance(pressed, dict):
             clicked = next((each["value"] for each in ctx.triggered), None)
             return loaded | {"back": pressed["to"]} if clicked else no_update
-        return loaded | {"values": {each["path"]: value for each, value in zip(ids, values, strict=True)}} if look else no_update
+        if pressed != "settings-look":  # nobody did: the history was drawn anew
+            return no_update
+        return loaded | {"values": {each["path"]: value for each, value in zip(ids, values, strict=True)}}
 
     @app.callback(Output(_CONFIRM, "children"), Input(_ASKED, "data"))
     def confirm(asked: _Asked | None) -> Any:  # noqa: ANN401
@@ -173,14 +199,15 @@ def _form(version: SettingsVersion) -> Component:
     return html.Div([*parts, bar])
 
 
-def _state(sources: Sources, account: str | None, loaded: _Asked | None, zone: tzinfo) -> Component:
+def _state(sources: Sources, account: str | None, loaded: _Asked | None, zone: tzinfo) -> tuple[Component, str]:
+    """Return what is in force, and a sentence if what the form was made of is not the newest."""
     if account is None:
-        return panel("Nothing yet", html.P("No engine has traded. Start one with python -m jobs.trade.", className="empty"))
+        return panel("Nothing yet", html.P("No engine has traded. Start one with python -m jobs.trade.", className="empty")), ""
     versions = SettingsVersions(sources.database, account).newest(_SHOWN)
     newest = next((each for each in versions if not each.problem), None)
     if newest is None:
         words = f"The engine of {account} tells its settings when it is started the next time."
-        return panel("Nothing yet", html.P(words, className="empty"))
+        return panel("Nothing yet", html.P(words, className="empty")), ""
     said: list[Any] = [f"Version {newest.version}, {_by(newest)}, "]
     if newest.taken_at is None:
         said += [mark("not taken in yet", "warn"), ": the engine takes it before its next candle, if it runs."]
@@ -190,25 +217,20 @@ def _state(sources: Sources, account: str | None, loaded: _Asked | None, zone: t
     if versions[0].problem:
         words = f"Version {versions[0].version}, {_by(versions[0])}, was refused by the engine, which goes on with those before: "
         bad = [html.P([html.Strong(words), versions[0].problem], className="problem", role="alert")]
-    behind = loaded is not None and loaded.get("account") == account and loaded.get("version") != newest.version
-    again = html.Div(
-        [
-            html.Span(f"Below is version {loaded['version'] if loaded else 0}; the newest is {newest.version}. ", className="note"),
-            html.Button("Show the newest", id={"type": "settings-load", "at": "state"}),
-        ],
-        className="bar",
-    )
-    note = f"Of account {account}. Times in {zone_name(zone)}."
-    return panel("In force", html.P(said), *bad, *([again] if behind else []), note=note)
+    shown = panel("In force", html.P(said), *bad, note=f"Of account {account}. Times in {zone_name(zone)}.")
+    if loaded is None or loaded.get("account") != account or loaded.get("version") == newest.version:
+        return shown, ""
+    return shown, f"Below is version {loaded['version']}; the newest is {newest.version}."
 
 
 def _by(version: SettingsVersion) -> str:
     return "from the start of the engine" if version.by == STARTED else f"set by {version.by}"
 
 
-def _history(sources: Sources, account: str | None, zone: tzinfo) -> Component | None:
+def _history(sources: Sources, account: str | None, zone: tzinfo) -> tuple[Component | None, str]:
+    """Return the versions, and a text that differs if they do."""
     if account is None:
-        return None
+        return None, ""
     found = SettingsVersions(sources.database, account).newest(_SHOWN + 1)
     may = caller.get().role >= Role.TRADE
     rows: list[list[Any]] = []
@@ -224,7 +246,8 @@ def _history(sources: Sources, account: str | None, zone: tzinfo) -> Component |
         rows.append([str(each.version), when(each.made_at, zone), _by(each), each.reason or None, _told(before, each), state, back])
     columns = ["version", "set", "by", "reason", "what changed", "taken in", "undo"]
     shown = table(columns, rows, empty="No version yet.", wide=("reason", "what changed"))
-    return panel("History", shown, note=f"The newest {_SHOWN}. Going back makes a new version.")
+    told = [(each.version, str(each.taken_at), each.problem) for each in found]
+    return panel("History", shown, note=f"The newest {_SHOWN}. Going back makes a new version."), f"{account} {zone} {told}"
 
 
 def _told(before: SettingsVersion | None, after: SettingsVersion) -> str | None:

@@ -252,8 +252,9 @@ def _futures(look: Look, theme: str | None) -> Component:
         "The futures that it draws",
         chart(prices_figure(look, theme), said=said),
         html.P(
-            "The charts that the decoder made of them: red the path folded row by row, green its GAF, blue its RP. A path is read "
-            "back from its chart and calibrated; that gives the lines above. They look much alike because their scale reaches to four times a usual move.",
+            "The charts that the decoder made of them: red the path folded row by row, green its GAF, blue its RP. They look much "
+            "alike because their scale reaches to four times a usual move. A path is read back from its chart and calibrated; that "
+            "gives the lines above.",
             className="note",
         ),
         html.Div(_charts(look, words), className="futures"),
