@@ -108,7 +108,7 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
         with served(
             REPOSITORY / "serve_configs" / ("web.yaml" if settings.web else "local.yaml"),
             args={"model_folder": str(model.folder), "metrics_database_url": database_url},
-            others={"web": _page_args(settings, store, database_url)} if settings.web else {},
+            others={"web": _page_args(settings, store, database_url, dashboard_url)} if settings.web else {},
             port=settings.port,
             dashboard_url=dashboard_url,
             timeout_s=120.0,
@@ -141,8 +141,9 @@ def demo(settings: DemoJob, console: Console) -> DemoResult:
     return result
 
 
-def _page_args(settings: DemoJob, store: str, database_url: str) -> dict[str, Any]:
-    return {"database_url": database_url, "store": store, "api_url": f"http://127.0.0.1:{settings.port}"}
+def _page_args(settings: DemoJob, store: str, database_url: str, dashboard_url: str) -> dict[str, Any]:
+    api_url = f"http://127.0.0.1:{settings.port}"
+    return {"database_url": database_url, "store": store, "api_url": api_url, "dashboard_url": dashboard_url}
 
 
 def _stay_open(console: Console, url: str) -> None:

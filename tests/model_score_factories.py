@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 
 from fxcast.adapters.storage.database import Database
-from fxcast.adapters.storage.model_history import (
-    ForecastKind,
-    ResolvedForecast,
-    resolved_forecasts,
-)
 from fxcast.adapters.storage.predictions import resolve_outcomes
+from fxcast.adapters.storage.recent import ForecastKind, RecentForecast, recent_forecasts
 from fxcast.adapters.storage.registry import RegisteredModel
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.domain.forecast import LDM4TSPrediction, summarize
@@ -58,9 +54,9 @@ def predictions(series: CandleSeries, version: str, *, width: float, count: int 
     return made
 
 
-def resolved(database: Database, series: CandleSeries) -> tuple[ResolvedForecast, ...]:
+def resolved(database: Database, series: CandleSeries) -> tuple[RecentForecast, ...]:
     resolve_outcomes(database, series, spread=0.0)
-    return resolved_forecasts(database, KIND, limit=500)
+    return recent_forecasts(database, KIND, limit=500)
 
 
 def registered(version: str, *, symbol: str = "EURUSD") -> RegisteredModel:

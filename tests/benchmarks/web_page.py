@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,40 +211,39 @@ def publish(name: str, value: float, unit: str, against: str, other: float) -> N
     figure.publish(_FOLDER)
 
 
-def measure(browser: Browser, url: str, process: int, store: CandleStore, candles: Sequence[CandleSeries]) -> None:
-    """Measure all, one after the other."""
-    coming = iter(candles)
+def pages_opened(browser: Browser, url: str) -> None:
+    """Measure how long pages take to come up."""
     load(browser, url, "", warm=False)  # the server's own first time
     slowest = 0.0
     for page in PAGES:
         cold, warm = ([load(browser, url, page.path, warm=again) for _ in range(_LOADS)] for again in (False, True))
-        paint = median(each.paint_s for each in cold)
-        slowest = max(slowest, paint)
-        title = page.title.lower()
-        publish(f"page_{title}_first_paint", paint, "s", "with a warm cache", median(each.paint_s for each in warm))
-        publish(
-            f"page_{title}_drawn",
-            median(each.drawn_s for each in cold),
-            "s",
-            "with a warm cache",
-            median(each.drawn_s for each in warm),
-        )
+        slowest = max(slowest, paint := median(each.paint_s for each in cold))
+        title, again = page.title.lower(), "with a warm cache"
+        publish(f"page_{title}_first_paint", paint, "s", again, median(each.paint_s for each in warm))
+        drawn, drawn_again = (median(each.drawn_s for each in loads) for loads in (cold, warm))
+        publish(f"page_{title}_drawn", drawn, "s", again, drawn_again)
         print(f"  {median(each.kilobytes for each in cold):,.0f} KiB over the network")
     print(f"slowest first paint {slowest:.2f} s: the target is {_PAINT_LIMIT_S:.0f} s on two cores")
 
-    nobody, one, many = (asyncio.run(idle(url, process, pages)) for pages in (0, 1, _PAGES))
-    publish("page_idle_cpu_a_minute", one.cpu_s, "s", "with no page", nobody.cpu_s)
-    publish(f"page_idle_cpu_a_minute_{_PAGES}", many.cpu_s, "s", "with one page", one.cpu_s)
-    publish("page_idle_bytes_a_minute", one.bytes_, "B", f"{_PAGES} pages, each", many.bytes_ / _PAGES)
 
+def candles_on_the_chart(browser: Browser, url: str, store: CandleStore, coming: Iterator[CandleSeries]) -> str:
+    """Measure a candle's way to the chart; returns what a page asks for its chart with."""
     with browser.new_context() as context:
         page = context.new_page()
         asks = chart_request(page, url)
         ways = [way_of_a_candle(page, store, next(coming)) for _ in range(_CANDLES)]
-        publish("page_candle_to_chart", median(ways), "s", "the slowest", max(ways))
-        print(f"a candle's way to the chart: the target is {_WAY_LIMIT_S:.0f} s")
-    alone = asyncio.run(news(url, store, next(coming), asks, 1))
-    crowd = asyncio.run(news(url, store, next(coming), asks, _PAGES))
+    publish("page_candle_to_chart", median(ways), "s", "the slowest", max(ways))
+    print(f"a candle's way to the chart: the target is {_WAY_LIMIT_S:.0f} s")
+    return asks
+
+
+def pages_open(url: str, process: int, store: CandleStore, coming: Iterator[CandleSeries], asks: str) -> None:
+    """Measure what open pages cost, and how news reaches many."""
+    nobody, one, many = (asyncio.run(idle(url, process, pages)) for pages in (0, 1, _PAGES))
+    publish("page_idle_cpu_a_minute", one.cpu_s, "s", "with no page", nobody.cpu_s)
+    publish(f"page_idle_cpu_a_minute_{_PAGES}", many.cpu_s, "s", "with one page", one.cpu_s)
+    publish("page_idle_bytes_a_minute", one.bytes_, "B", f"{_PAGES} pages, each", many.bytes_ / _PAGES)
+    alone, crowd = (asyncio.run(news(url, store, next(coming), asks, pages)) for pages in (1, _PAGES))
     publish(f"page_news_heard_by_{_PAGES}", crowd.heard_s, "s", "by one", alone.heard_s)
     publish(f"page_news_drawn_by_{_PAGES}", crowd.drawn_s, "s", "by one", alone.drawn_s)
 
@@ -254,9 +253,14 @@ def main() -> None:
     print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         store, candles = fill(Path(name))
-        with served(Path(name)) as (url, process), visiting() as visit:
-            assert visit.context.browser is not None
-            measure(visit.context.browser, url, process, store, candles)
+        coming = iter(candles)
+        with served(Path(name)) as (url, process):
+            with visiting() as visit:
+                assert visit.context.browser is not None
+                pages_opened(visit.context.browser, url)
+                asks = candles_on_the_chart(visit.context.browser, url, store, coming)
+            pages_open(url, process, store, coming, asks)
+    print(f"load of the machine after: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,10 @@ import numpy as np
 import pytest
 
 from fxcast.adapters.storage.database import Database, migrate, open_database
-from fxcast.adapters.storage.model_history import (
-    QualityPoint,
-    ResolvedForecast,
-    forecast_kinds,
-    models_that_forecast,
-    quality_history,
-    resolved_forecasts,
-)
+from fxcast.adapters.storage.model_history import QualityPoint, forecast_kinds, models_that_forecast, quality_history
 from fxcast.adapters.storage.predictions import record_predictions, resolve_outcomes
 from fxcast.adapters.storage.quality import newest_quality, update_quality
+from fxcast.adapters.storage.recent import RecentForecast, recent_forecasts
 from fxcast.domain.candle import CandleSeries, to_datetime
 from fxcast.evaluation.rolling_walk import independent_forecasts
 from fxcast.web.models_view import (
@@ -127,7 +121,7 @@ def test_models_that_forecast_are_found_with_their_last_one(database: Database, 
 def test_an_empty_database_has_no_models(empty: Database) -> None:
     assert models_that_forecast(empty) == {}
     assert forecast_kinds(empty, "wide") == ()
-    assert resolved_forecasts(empty, KIND, limit=5) == ()
+    assert recent_forecasts(empty, KIND, limit=5) == ()
     assert quality_history(empty, KIND, points=5) == ()
 
 
@@ -137,10 +131,10 @@ def test_kinds_are_those_asked_for(database: Database) -> None:
 
 
 def test_resolved_forecasts_are_the_last_ones_oldest_first(database: Database, series: CandleSeries) -> None:
-    assert resolved_forecasts(database, KIND, limit=500) == ()
+    assert recent_forecasts(database, KIND, limit=500) == ()
     resolve_outcomes(database, series, spread=0.0)
 
-    last = resolved_forecasts(database, KIND, limit=3)
+    last = recent_forecasts(database, KIND, limit=3)
 
     assert [each.made_at for each in last] == [to_datetime(series.close_times[FIRST + MADE - back]) for back in (3, 2, 1)]
     assert last[-1].actual_price == pytest.approx(float(series.closes[FIRST + MADE - 1 + BARS]))
@@ -179,7 +173,7 @@ def test_scores_here_are_those_that_jobs_outcomes_stores(database: Database, ser
 def test_forecasts_that_are_too_wide_or_too_narrow_are_called_so(database: Database, series: CandleSeries) -> None:
     wide = live_scores(resolved(database, series), HORIZON, symbol="EURUSD", stored=None, candles=series)
     narrow_kind = replace(KIND, model_version="narrow")
-    narrow = live_scores(resolved_forecasts(database, narrow_kind, limit=500), HORIZON, symbol="EURUSD", stored=None, candles=None)
+    narrow = live_scores(recent_forecasts(database, narrow_kind, limit=500), HORIZON, symbol="EURUSD", stored=None, candles=None)
 
     assert wide.scores.coverage_90 == 1.0
     assert narrow.verdict == ("too narrow", "bad")
@@ -205,11 +199,11 @@ def test_the_better_by_of_some_forecasts_says_of_how_many(database: Database, se
     assert (dict(zip(LIVE_COLUMNS, some.cells, strict=True))["better by"] or "").endswith(" on 50")
 
 
-def outcomes(count: int, *, scale: float, samples: int = 50, step_minutes: int = HORIZON) -> list[ResolvedForecast]:
+def outcomes(count: int, *, scale: float, samples: int = 50, step_minutes: int = HORIZON) -> list[RecentForecast]:
     """Forecasts by a normal law whose outcomes are `scale` times as wide."""
     draws = np.random.default_rng(7)
     return [
-        ResolvedForecast(
+        RecentForecast(
             made_at=NOON + number * timedelta(minutes=step_minutes),
             price=1.0,
             q05=0.9,

@@ -14,11 +14,7 @@ import pytest
 from dash.development.base_component import Component
 
 from fxcast.adapters.storage.database import Database, migrate, open_database
-from fxcast.adapters.storage.model_history import (
-    forecast_kinds,
-    models_that_forecast,
-    quality_history,
-)
+from fxcast.adapters.storage.model_history import forecast_kinds, models_that_forecast, quality_history
 from fxcast.adapters.storage.predictions import record_predictions, resolve_outcomes
 from fxcast.adapters.storage.quality import update_quality
 from fxcast.adapters.storage.registry import activate, list_models, register_model

@@ -162,7 +162,8 @@ def test_an_evaluation_is_listed_by_its_scores_and_one_that_can_not_be_read_says
     folder.mkdir(parents=True)
     (folder / "scores.json").write_text(
         '{"model": "mine", "timeframe": "1h", "symbols": {"EURUSD": {}}, "warnings": ["short"],'
-        ' "start": "2017-10-26T00:00:00+00:00", "stop": "2017-12-29T00:00:00+00:00", "averages": {"all": {"random-walk": {"skill": 0.03}}}}'
+        ' "start": "2017-10-26T00:00:00+00:00", "stop": "2017-12-29T00:00:00+00:00",'
+        ' "averages": {"all": {"random-walk": {"skill": 0.03}}}}'
     )
     (found,) = list_evaluations(str(tmp_path), limit=10)
     assert (found.model, found.symbols, found.period) == ("mine", ("EURUSD",), "2017-10-26 to 2017-12-29")

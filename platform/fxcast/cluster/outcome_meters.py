@@ -9,7 +9,7 @@ import structlog
 
 from fxcast.adapters.storage.database import Database
 from fxcast.adapters.storage.quality import ModelQuality, newest_quality
-from fxcast.adapters.storage.recent import recent_forecasts
+from fxcast.adapters.storage.recent import ForecastKind, recent_forecasts
 from fxcast.cluster.meters import Board, Meter, harmless
 from fxcast.data.store import CandleStore
 from fxcast.domain.forecast import CONTEXT_BARS
@@ -80,14 +80,10 @@ class OutcomeMeters:
             "timeframe": quality.timeframe,
             "horizon_minutes": str(horizon),
         }
-        recent = recent_forecasts(
-            database,
-            model_version=quality.model_version,
-            symbol=quality.symbol,
-            timeframe=quality.timeframe,
-            horizon_minutes=horizon,
-            limit=scores.forecasts,
+        kind = ForecastKind(
+            model_version=quality.model_version, symbol=quality.symbol, timeframe=quality.timeframe, horizon_minutes=horizon
         )
+        recent = recent_forecasts(database, kind, limit=scores.forecasts)
         made_at = [each.made_at for each in recent]
         walk: AgainstWalk | None = None
         timeframe = Timeframe(quality.timeframe)

@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
-from fxcast.adapters.storage.model_history import ForecastKind, QualityPoint, ResolvedForecast
+from fxcast.adapters.storage.model_history import QualityPoint
+from fxcast.adapters.storage.recent import ForecastKind, RecentForecast
 from fxcast.adapters.storage.registry import ListedModel
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.instrument import default_instrument
@@ -210,7 +211,7 @@ def measured_on(config: Mapping[str, Any]) -> str:
 
 
 def live_scores(
-    forecasts: Sequence[ResolvedForecast],
+    forecasts: Sequence[RecentForecast],
     horizon_minutes: int,
     *,
     symbol: str,
@@ -255,12 +256,12 @@ def share_interval(share: float, independent: int) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def pit_of(forecasts: Sequence[ResolvedForecast], horizon_minutes: int) -> Pit | None:
+def pit_of(forecasts: Sequence[RecentForecast], horizon_minutes: int) -> Pit | None:
     """Return the PIT histogram of those forecasts whose samples were kept; None if there are none."""
     kept = [each for each in forecasts if each.samples]
     if not kept:
         return None
-    by_count: dict[int, list[ResolvedForecast]] = {}
+    by_count: dict[int, list[RecentForecast]] = {}
     for each in kept:
         by_count.setdefault(len(each.samples), []).append(each)
     places = np.concatenate(

@@ -1,4 +1,4 @@
-"""What is kept of models over time: which have forecast, what became of their last forecasts, and how their scores moved."""
+"""What is kept of models over time: which have forecast, what they were asked for, and how their scores moved."""
 
 from __future__ import annotations
 
@@ -9,33 +9,10 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from fxcast.adapters.storage.outages import answered
+from fxcast.adapters.storage.recent import ForecastKind
 from fxcast.adapters.storage.tables import ModelQualityRow, PredictionRow
 
 _LOOKED_AT = 5_000  # last forecasts of a model, which tell what it is asked for
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastKind:
-    """What a forecast is of: a model's pair, timeframe and horizon in minutes of the market's open time."""
-
-    model_version: str
-    symbol: str
-    timeframe: str
-    horizon_minutes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedForecast:
-    """A forecast and what became of it; prices in quote currency, `samples` empty if none were kept."""
-
-    made_at: datetime
-    price: float
-    q05: float
-    q50: float
-    q95: float
-    actual_price: float
-    direction_right: bool | None
-    samples: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,42 +76,6 @@ def forecast_kinds(engine: Engine, model_version: str) -> tuple[ForecastKind, ..
         ForecastKind(model_version=model_version, symbol=symbol, timeframe=timeframe, horizon_minutes=minutes)
         for symbol, timeframe, minutes in sorted(found)
     )
-
-
-def resolved_forecasts(engine: Engine, kind: ForecastKind, *, limit: int) -> tuple[ResolvedForecast, ...]:
-    """Return the last forecasts of a kind whose outcome is known, oldest first: those that `update_quality` scores.
-
-    Raises:
-        DatabaseUnavailable: If the database does not answer.
-    """
-    row = PredictionRow
-    query = (
-        select(row)
-        .where(
-            row.model_version == kind.model_version,
-            row.symbol == kind.symbol,
-            row.timeframe == kind.timeframe,
-            row.horizon_minutes == kind.horizon_minutes,
-            row.resolved_at.is_not(None),
-        )
-        .order_by(row.made_at.desc(), row.id.desc())
-        .limit(limit)
-    )
-    with answered(engine), Session(engine) as session:
-        return tuple(
-            ResolvedForecast(
-                made_at=each.made_at,
-                price=each.price,
-                q05=each.q05,
-                q50=each.q50,
-                q95=each.q95,
-                actual_price=each.actual_price,
-                direction_right=each.direction_right,
-                samples=tuple(each.samples or ()),
-            )
-            for each in reversed(session.scalars(query).all())
-            if each.actual_price is not None
-        )
 
 
 def quality_history(engine: Engine, kind: ForecastKind, *, points: int) -> tuple[QualityPoint, ...]:

@@ -7,39 +7,65 @@ from datetime import datetime
 
 from sqlalchemy import Engine, select
 
+from fxcast.adapters.storage.outages import answered
 from fxcast.adapters.storage.tables import PredictionRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastKind:
+    """What a forecast is of: a model's pair, timeframe and horizon in minutes of the market's open time."""
+
+    model_version: str
+    symbol: str
+    timeframe: str
+    horizon_minutes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecentForecast:
-    """A forecast with its outcome, as far as scoring it against a random walk needs; `samples` are empty if none were kept."""
+    """A forecast and what became of it; prices in quote currency, `samples` empty if none were kept."""
 
     made_at: datetime
     price: float
+    q05: float
+    q50: float
+    q95: float
     actual_price: float
+    direction_right: bool | None
     samples: tuple[float, ...]
 
 
-def recent_forecasts(
-    engine: Engine, *, model_version: str, symbol: str, timeframe: str, horizon_minutes: int, limit: int
-) -> tuple[RecentForecast, ...]:
-    """Return the last resolved forecasts of a model, series and horizon, oldest first: those that `update_quality` scores."""
+def recent_forecasts(engine: Engine, kind: ForecastKind, *, limit: int) -> tuple[RecentForecast, ...]:
+    """Return the last forecasts of a kind whose outcome is known, oldest first: those that `update_quality` scores.
+
+    Raises:
+        DatabaseUnavailable: If the database does not answer.
+    """
     row = PredictionRow
     query = (
-        select(row.made_at, row.price, row.actual_price, row.samples)
+        select(row.made_at, row.price, row.q05, row.q50, row.q95, row.actual_price, row.direction_right, row.samples)
         .where(
-            row.model_version == model_version,
-            row.symbol == symbol,
-            row.timeframe == timeframe,
-            row.horizon_minutes == horizon_minutes,
+            row.model_version == kind.model_version,
+            row.symbol == kind.symbol,
+            row.timeframe == kind.timeframe,
+            row.horizon_minutes == kind.horizon_minutes,
             row.resolved_at.is_not(None),
         )
         .order_by(row.made_at.desc(), row.id.desc())
         .limit(limit)
     )
-    with engine.connect() as connection:
+    with answered(engine), engine.connect() as connection:
         found = connection.execute(query).all()
     return tuple(
-        RecentForecast(made_at=each.made_at, price=each.price, actual_price=each.actual_price, samples=tuple(each.samples or ()))
+        RecentForecast(
+            made_at=each.made_at,
+            price=each.price,
+            q05=each.q05,
+            q50=each.q50,
+            q95=each.q95,
+            actual_price=each.actual_price,
+            direction_right=each.direction_right,
+            samples=tuple(each.samples or ()),
+        )
         for each in reversed(found)
     )

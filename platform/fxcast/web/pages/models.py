@@ -11,16 +11,10 @@ from typing import Any
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
-from fxcast.adapters.storage.model_history import (
-    ForecastKind,
-    ResolvedForecast,
-    forecast_kinds,
-    models_that_forecast,
-    quality_history,
-    resolved_forecasts,
-)
+from fxcast.adapters.storage.model_history import forecast_kinds, models_that_forecast, quality_history
 from fxcast.adapters.storage.outages import answered
 from fxcast.adapters.storage.quality import ModelQuality, newest_quality
+from fxcast.adapters.storage.recent import ForecastKind, RecentForecast, recent_forecasts
 from fxcast.adapters.storage.registry import ANY_SYMBOL, ListedModel, list_models
 from fxcast.domain.candle import CandleSeries
 from fxcast.domain.forecast import CONTEXT_BARS
@@ -80,7 +74,7 @@ class _Scores:
         if quality is not None and (known := self._known.get(quality)) is not None:
             return _Scored(kind=kind, quality=quality, live=known)
         limit = _WINDOW if quality is None else quality.scores.forecasts
-        forecasts = resolved_forecasts(self._sources.database, kind, limit=limit)
+        forecasts = recent_forecasts(self._sources.database, kind, limit=limit)
         if not forecasts:
             return _Scored(kind=kind, quality=quality, live=None)
         live = live_scores(
@@ -97,7 +91,7 @@ class _Scores:
                     del self._known[next(iter(self._known))]
         return _Scored(kind=kind, quality=quality, live=live)
 
-    def _candles(self, kind: ForecastKind, forecasts: Sequence[ResolvedForecast]) -> CandleSeries | None:
+    def _candles(self, kind: ForecastKind, forecasts: Sequence[RecentForecast]) -> CandleSeries | None:
         timeframe = Timeframe(kind.timeframe)
         reach = CONTEXT_BARS * timeframe.duration * 2 + _CLOSED
         try:
