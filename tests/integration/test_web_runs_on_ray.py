@@ -49,4 +49,5 @@ def test_a_run_that_fails_says_why_in_the_list(jobs: ClusterJobs, tmp_path: Path
 
     job = shown(jobs, started.id)
     assert job.state == "failed"
-    assert "XAUUSD" in job.said
+    assert "there is no such file" in job.said
+    assert "jobs.migrate" in job.said, "and how to mend it"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from ray.job_submission import JobStatus
+from typing_extensions import TypedDict  # pydantic takes only this before Python 3.12
 
 from fxcast.errors import BadSetup, FxcastError, Unavailable
 from fxcast.web.cluster_jobs import ClusterJobs
@@ -27,6 +28,20 @@ _KIND, _CONFIG, _CHOICE, _FORM, _PROBLEM = "runs-kind", "runs-config", "runs-cho
 _FIELD, _AGAIN = "run-field", "runs-again"
 _READ_S, _AGAIN_MS = 5.0, 500  # how long the settings of a run are waited for, and the pause before that is done again
 _NOWHERE = "Runs are not started from here: this page was not told where a cluster's dashboard is (dashboard_url)."
+
+
+class _Start(TypedDict):
+    do: Literal["start"]
+    kind: str
+    config: str
+    raw: dict[str, Any]
+    again: bool
+    before: str
+
+
+class _Stop(TypedDict):
+    do: Literal["stop"]
+    job: str
 
 
 def start_layout() -> Component:
@@ -52,7 +67,10 @@ def register_start(app: Dash, sources: Sources) -> None:
 
     @app.callback(Output(_CHOICE, "children"), Input(_KIND, "value"))
     def choose(kind: str | None) -> Any:  # noqa: ANN401
-        return None if kind is None else _choice(kind)
+        try:
+            return None if kind is None else _choice(kind)
+        except FxcastError as error:
+            return _refused("This run can't be started", error)
 
     @app.callback(
         Output(_FORM, "children"),
@@ -102,7 +120,7 @@ def register_start(app: Dash, sources: Sources) -> None:
         return {"do": "stop", "job": pressed["job"]} if any(clicks) and isinstance(pressed, dict) else no_update
 
     @app.callback(Output(_CONFIRM, "children"), Input(_ASKED, "data"))
-    def confirm(asked: Mapping[str, Any] | None) -> Any:  # noqa: ANN401
+    def confirm(asked: _Start | _Stop | None) -> Any:  # noqa: ANN401
         if not asked:
             return None
         try:
@@ -118,7 +136,7 @@ def register_start(app: Dash, sources: Sources) -> None:
         State(_ASKED, "data"),
         prevent_initial_call=True,
     )
-    def do(done: int | None, cancelled: int | None, asked: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    def do(done: int | None, cancelled: int | None, asked: _Start | _Stop | None) -> tuple[Any, Any]:
         if not (done or cancelled) or not asked:
             return no_update, no_update
         if ctx.triggered_id == "runs-cancel":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from typing import Any, cast
+from typing import Any, NotRequired
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from fxcast.adapters.storage.accounts import accounts
 from fxcast.adapters.storage.settings_versions import STARTED, SettingsVersion, SettingsVersions, accounts_with_settings
@@ -27,8 +28,14 @@ _LISTED = "settings-listed"  # what the history shows: it is drawn anew if that 
 _REASON_LENGTH = 200
 _SHOWN = 20  # versions
 
-# What somebody asked to set: which account, made from which version, and either what the form held or an earlier version.
-_Asked = dict[str, Any]
+
+class _Asked(TypedDict):
+    """Which version of an account's settings somebody looked at, and what they ask for in place of it."""
+
+    account: str
+    version: int
+    values: NotRequired[dict[str, Any]]
+    back: NotRequired[int]
 
 
 def _layout() -> Component:
@@ -131,7 +138,7 @@ def _register(app: Dash, sources: Sources) -> None:
             return no_update
         if isinstance(pressed, dict):
             clicked = next((each["value"] for each in ctx.triggered), None)
-            return loaded | {"back": pressed["to"]} if clicked else no_update
+            return {**loaded, "back": pressed["to"]} if clicked else no_update
         if pressed != "settings-look":  # nobody did: the history was drawn anew
             return no_update
         return loaded | {"values": {each["path"]: value for each, value in zip(ids, values, strict=True)}}
@@ -266,7 +273,7 @@ def _wanted(sources: Sources, asked: _Asked) -> tuple[SettingsVersion, TradingCo
     seen = versions.get(int(asked["version"]))
     if "back" in asked:
         return seen, versions.get(int(asked["back"])).trading()
-    return seen, changed(seen.trading(), cast("dict[str, object]", asked["values"]))
+    return seen, changed(seen.trading(), asked.get("values", {}))
 
 
 def _confirm(sources: Sources, asked: _Asked) -> Component:
