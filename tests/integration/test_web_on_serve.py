@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import ray
@@ -28,7 +28,8 @@ def _application() -> dict[str, Any]:
 
 def _replica() -> ActorHandle[Any]:
     """The process of the page, of which there is one."""
-    (found,) = [each for each in list_named_actors(all_namespaces=True) if "web#WebPage" in each["name"]]
+    actors = cast("list[dict[str, str]]", list_named_actors(all_namespaces=True))
+    (found,) = [each for each in actors if "web#WebPage" in each["name"]]
     return ray.get_actor(found["name"], namespace=found["namespace"])
 
 

@@ -50,6 +50,8 @@ def make_status(state: str = "running", *, done: int = 0, problem: str = "", ref
         losses_in_row=0,
         cool_off_until="",
         foreign=[],
+        settings_version=1,
+        settings_by="start",
     )
 
 
