@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
+from rich.console import Console
 
 from actors.engine_status import EngineStatus
 from fxcast.adapters.storage.database import absolute_database_url, migrate, open_database
@@ -20,6 +22,7 @@ from fxcast.errors import BadCandles, BadModelFolder, BadSetting, BadSetup, Must
 from fxcast.models.folder import save_pretrained
 from jobs.control import ControlJob
 from jobs.engine_calls import watch
+from jobs.engine_view import engine_view
 from jobs.trade import TradeJob
 from jobs.trade_setup import TradeSettings, model_folder, model_to_serve, replay_setup
 from tests.engine_factories import make_setup
@@ -222,3 +225,10 @@ def test_database_url_that_cannot_be_read_is_refused_without_its_password() -> N
     with pytest.raises(BadSetup, match="the database URL can't be read") as caught:
         absolute_database_url("postgresql:/me:secret@host")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("by", "is_told"), [("", False), ("start", False), ("anna", True)])
+def test_the_terminal_says_whose_settings_are_traded_with_unless_they_are_the_starts(by: str, is_told: bool) -> None:
+    shown = StringIO()
+    Console(width=128, file=shown).print(engine_view({**make_status(), "settings_by": by, "settings_version": 3}))
+    assert ("version 3, set by anna, not those of the start" in shown.getvalue()) == is_told
