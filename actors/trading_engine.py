@@ -6,12 +6,9 @@ runner goes on from what the ledger and the broker hold.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from traceback import format_exception
@@ -22,16 +19,17 @@ import structlog
 from ray.actor import ActorHandle
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
-from actors.engine_meters import EngineMeters, Glance, Outage, outage_of
+from actors.engine_meters import EngineMeters, Glance, outage_of
 from actors.engine_parts import EngineParts, open_parts
+from actors.engine_progress import Progress
 from actors.engine_settings import ReplaySetup, Setup
-from actors.engine_status import EngineStatus, decision_status, position_status, told
+from actors.engine_status import EngineStatus
 from fxcast import logs, tracing
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.clock import SystemClock
 from fxcast.adapters.storage.database import show_url
 from fxcast.errors import AccountTaken, BadSetup, FxcastError, ReconciliationFailed, Refused, Unavailable
-from fxcast.trading.ports import ClosedCandle, DecidedSignal, LedgerBatch, RiskEvent, RiskEventKind
+from fxcast.trading.ports import ClosedCandle, LedgerBatch, RiskEvent, RiskEventKind
 from fxcast.trading.state import EngineState, KillSwitch
 
 log = structlog.get_logger(__name__)
@@ -40,23 +38,6 @@ NAMESPACE = "fxcast"
 ENDED = frozenset({"finished", "stopped", "failed"})  # states that an engine does not leave
 _SHOWN = 20  # decisions and risk events of a status
 _PRUNE_EVERY_S = 3600.0
-
-
-@dataclass
-class _Progress:
-    state: str = "starting"
-    problem: str = ""
-    outage: Outage = ""
-    seen: datetime | None = None
-    refused: bool = False
-    done: int = 0
-    total: int = 0
-    describe: str = ""
-    last: datetime | None = None
-    lag_s: float | None = None
-    equity: str = ""
-    decisions: deque[DecidedSignal] = field(default_factory=lambda: deque[DecidedSignal](maxlen=_SHOWN))
-    risk_events: deque[RiskEvent] = field(default_factory=lambda: deque[RiskEvent](maxlen=_SHOWN))
 
 
 class EngineShell:
@@ -77,7 +58,7 @@ class EngineShell:
         self._setup = setup
         self._open_parts = open_parts
         self._pauses = pauses
-        self._progress = _Progress()
+        self._progress = Progress()
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
         self._parts: EngineParts | None = None
@@ -96,31 +77,7 @@ class EngineShell:
 
     def status(self) -> EngineStatus:
         """Say what the engine does, holds and has decided of late."""
-        progress, state = self._progress, self._state()
-        return EngineStatus(
-            account=self._setup.account,
-            describe=progress.describe,
-            pid=os.getpid(),
-            state=progress.state,
-            problem=progress.problem,
-            refused=progress.refused,
-            candles_done=progress.done,
-            candles_total=progress.total,
-            last_candle="" if progress.last is None else progress.last.isoformat(),
-            lag_s=progress.lag_s,
-            kill_switch=state.kill_switch.value,
-            forecasts_missed=state.forecasts_missed,
-            equity=progress.equity,
-            positions=[position_status(held, state) for held in state.positions.values()],
-            orders_waiting=list(state.pending),
-            decisions=[decision_status(decided) for decided in list(progress.decisions)],
-            risk_events=told(list(progress.risk_events)),
-            losses_in_row=state.losses_in_row,
-            cool_off_until="" if state.cool_off_until is None else state.cool_off_until.isoformat(),
-            foreign=list(state.foreign),
-            settings_version=0 if self._parts is None else self._parts.terms.version,
-            settings_by="" if self._parts is None else self._parts.terms.by,
-        )
+        return self._progress.status(self._setup.account, self._state(), None if self._parts is None else self._parts.terms)
 
     def set_kill_switch(self, kill_switch: str, by: str = "", reason: str = "") -> None:
         """Set the kill switch at once: active, reducing or halted.

@@ -93,6 +93,11 @@ def mark(text: str, kind: str) -> Component:
     return html.Span(text, className=f"mark {kind}")
 
 
+def loading(what: str) -> Component:
+    """Return what stands where something is still being read."""
+    return html.P(f"Reading {what} …", className="empty")
+
+
 def problem(what: str, error: FxcastError) -> Component:
     """Return what is shown in place of what can't be read."""
     return html.Div(

@@ -50,7 +50,7 @@ from fxcast.web.decisions_view import (
     wanted_of,
     why_said,
 )
-from fxcast.web.page import LIVE, THEME, ZONE, CellT, Page, mark, or_problem, panel, table, when
+from fxcast.web.page import LIVE, THEME, ZONE, CellT, Page, loading, mark, or_problem, panel, table, when
 from fxcast.web.sources import Sources
 from fxcast.web.times import zone_name, zone_of
 
@@ -108,7 +108,7 @@ def _layout() -> Component:
                         className="bar",
                     ),
                     html.Div(id=_NEWS, role="status"),
-                    html.Div(id=_LIST),
+                    html.Div(loading("the decisions"), id=_LIST),
                     html.Div(
                         [
                             html.Button("Newer", id=_NEWER, disabled=True),

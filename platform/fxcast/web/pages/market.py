@@ -25,7 +25,7 @@ from fxcast.web.charts import chart, dressed
 from fxcast.web.market_marks import signals_said
 from fxcast.web.market_period import Period, View, moved, newest_period, view_of, within
 from fxcast.web.market_view import Shown, bar_sentence, candles_since, hit_sentence, market_figure
-from fxcast.web.page import LIVE, THEME, ZONE, Page, mark, or_problem, when
+from fxcast.web.page import LIVE, THEME, ZONE, Page, loading, mark, or_problem, when
 from fxcast.web.sources import Sources
 from fxcast.web.thinning import Bars, thin
 from fxcast.web.times import zone_name, zone_of
@@ -114,7 +114,7 @@ def _layout() -> Component:
                 [
                     html.Div(id="market-head"),
                     chart(dressed(nothing, None, height=560), said=said, id=_GRAPH),
-                    html.Div(id="market-said"),
+                    html.Div(loading("the candles"), id="market-said"),
                 ],
                 id="market-panel",
                 className="panel",

@@ -32,7 +32,7 @@ from fxcast.web.models_view import (
     pit_figure,
     training_scores,
 )
-from fxcast.web.page import LIVE, THEME, ZONE, Page, mark, or_problem, panel, table, when
+from fxcast.web.page import LIVE, THEME, ZONE, Page, loading, mark, or_problem, panel, table, when
 from fxcast.web.roles import Role, caller
 from fxcast.web.sources import Sources
 from fxcast.web.times import clock_time, zone_name, zone_of
@@ -108,7 +108,7 @@ def _layout() -> Component:
             dcc.Store(id=_ASKED),
             html.Div(id="models-confirm"),
             dcc.Loading(html.Div(id=_SAID, role="status"), type="dot"),
-            html.Div(id=_REGISTRY),
+            html.Div(loading("the registry"), id=_REGISTRY),
             html.Div(
                 [
                     html.Label(["Model", dcc.Dropdown(id=_MODEL, clearable=False)]),

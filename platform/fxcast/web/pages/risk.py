@@ -19,7 +19,7 @@ from fxcast.errors import BadSetup, FxcastError, NotFound
 from fxcast.trading.config import RiskLimits
 from fxcast.trading.state import EngineState, KillSwitch
 from fxcast.web.charts import BLUE, VERMILLION, chart, dressed
-from fxcast.web.page import LIVE, THEME, ZONE, Page, labelled, mark, or_problem, panel, problem, table, when
+from fxcast.web.page import LIVE, THEME, ZONE, Page, labelled, loading, mark, or_problem, panel, problem, table, when
 from fxcast.web.risk_view import exposures_pct, limits_used
 from fxcast.web.roles import Role, caller
 from fxcast.web.sources import Sources
@@ -54,7 +54,7 @@ def _layout() -> Component:
             html.Div(id="risk-confirm"),
             html.Div(id=_SAID, role="status"),
             html.Div([html.Div(switch, id=_SWITCH, hidden=True), html.Div(id=_HEALTH)], className="columns"),
-            html.Div(id=_BODY),
+            html.Div(loading("the ledger"), id=_BODY),
         ]
     )
 
@@ -179,6 +179,8 @@ def _only(part: Component) -> tuple[Any, ...]:
 
 def _shown(sources: Sources, account: str | None, zone: tzinfo, theme: str | None) -> tuple[Any, ...]:
     database = sources.database
+    if account is None and accounts(database):
+        return _only(loading("the ledger"))  # the account is chosen in a moment
     if account is None:
         return _only(panel("Nothing yet", html.P("No engine has traded. Start one with python -m jobs.trade.", className="empty")))
     ledger = SqlLedger(database, account)

@@ -12,7 +12,7 @@ from fxcast.adapters.storage.outages import answered
 from fxcast.adapters.storage.registry import ANY_SYMBOL, list_models
 from fxcast.adapters.storage.runs import list_backtests, list_searches, list_walk_forwards
 from fxcast.web.evaluations import list_evaluations
-from fxcast.web.page import LIVE, ZONE, CellT, Page, mark, or_problem, panel, table, when
+from fxcast.web.page import LIVE, ZONE, CellT, Page, loading, mark, or_problem, panel, table, when
 from fxcast.web.reports import ReportKind, report_path
 from fxcast.web.runs_jobs import cluster_panel
 from fxcast.web.runs_start import SAID, register_start, start_layout
@@ -26,7 +26,14 @@ _TICK_MS = 5_000  # the cluster tells nobody that a job has begun, got on or end
 
 
 def _layout() -> Component:
-    return html.Div([start_layout(), dcc.Interval(id=_TICK, interval=_TICK_MS), html.Div(id=_JOBS), html.Div(id=_BODY)])
+    return html.Div(
+        [
+            start_layout(),
+            dcc.Interval(id=_TICK, interval=_TICK_MS),
+            html.Div(loading("the jobs of the cluster"), id=_JOBS),
+            html.Div(loading("the list of runs"), id=_BODY),
+        ]
+    )
 
 
 def _register(app: Dash, sources: Sources) -> None:

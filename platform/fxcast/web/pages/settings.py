@@ -14,7 +14,7 @@ from fxcast.adapters.storage.settings_versions import STARTED, SettingsVersion, 
 from fxcast.errors import BadSetting, Conflict, FxcastError
 from fxcast.trading.config import TradingConfig
 from fxcast.web.forms import Difference, control, value_at
-from fxcast.web.page import LIVE, ZONE, Page, labelled, mark, or_problem, panel, problem, table, when
+from fxcast.web.page import LIVE, ZONE, Page, labelled, loading, mark, or_problem, panel, problem, table, when
 from fxcast.web.roles import Role, caller
 from fxcast.web.settings_view import SECTIONS, changed, content_of, what_differs
 from fxcast.web.sources import Sources
@@ -22,6 +22,7 @@ from fxcast.web.times import zone_name, zone_of
 
 _ACCOUNT, _FORM, _HISTORY, _LOADED = "settings-account", "settings-form", "settings-history", "settings-loaded"
 _ASKED, _CONFIRM, _SAID, _STATE = "settings-asked", "settings-confirm", "settings-said", "settings-state"
+_LOOK, _BAR = "settings-look", "settings-bar"
 _LOAD, _BEHIND, _BEHIND_BAR = "settings-load", "settings-behind", "settings-behind-bar"
 _APPLIED = "settings-applied"  # number of the version that was set last
 _LISTED = "settings-listed"  # what the history shows: it is drawn anew if that differs, lest a click on a button of it be lost
@@ -39,17 +40,20 @@ class _Asked(TypedDict):
 
 
 def _layout() -> Component:
+    may = caller.get().role >= Role.TRADE
+    hint = html.Span("Nothing is set before you have seen it." if may else "needs a token of scope trade", className="note")
     return html.Div(
         [
             html.Div(html.Label(["Account", dcc.Dropdown(id=_ACCOUNT, clearable=False)]), className="bar"),
             dcc.Store(id=_LOADED),
             dcc.Store(id=_ASKED),
             dcc.Store(id=_APPLIED),
-            html.Div(id=_STATE),
+            html.Div(loading("the settings"), id=_STATE),
             html.Div(
                 [html.Span(id=_BEHIND), html.Button("Show the newest", id=_LOAD)], id=_BEHIND_BAR, className="bar", hidden=True
             ),
             html.Div(id=_FORM),
+            html.Div([html.Button("Show what changes", id=_LOOK, disabled=not may), hint], id=_BAR, className="bar", hidden=True),
             html.Div(id=_CONFIRM),  # near the buttons that lead to it, above and below
             html.Div(id=_SAID, role="status"),
             dcc.Store(id=_LISTED),
@@ -77,21 +81,21 @@ def _register(app: Dash, sources: Sources) -> None:
     # Not at every piece of news: what somebody is writing stays until they ask for the newest version.
     @app.callback(
         Output(_FORM, "children"),
+        Output(_BAR, "hidden"),
         Output(_LOADED, "data"),
         Input(_ACCOUNT, "value"),
         Input(_LOAD, "n_clicks"),
         Input(_APPLIED, "data"),
     )
-    def form(account: str | None, *_: Any) -> tuple[Any, Any]:
+    def form(account: str | None, *_: Any) -> tuple[Any, bool, Any]:
         if account is None:
-            return None, None
+            return None, True, None
         try:
             newest = _newest(sources, account)
+            shown = None if newest is None else _form(newest)
         except FxcastError as error:
-            return problem("The settings", error), None
-        if newest is None:
-            return None, None
-        return _form(newest), {"account": account, "version": newest.version}
+            return problem("The settings", error), True, None
+        return shown, newest is None, None if newest is None else {"account": account, "version": newest.version}
 
     @app.callback(
         Output(_STATE, "children"),
@@ -125,7 +129,7 @@ def _register(app: Dash, sources: Sources) -> None:
 
     @app.callback(
         Output(_ASKED, "data"),
-        Input("settings-look", "n_clicks"),
+        Input(_LOOK, "n_clicks"),
         Input({"type": "settings-back", "to": ALL}, "n_clicks"),
         State({"type": "setting", "path": ALL}, "value"),
         State({"type": "setting", "path": ALL}, "id"),
@@ -139,7 +143,7 @@ def _register(app: Dash, sources: Sources) -> None:
         if isinstance(pressed, dict):
             clicked = next((each["value"] for each in ctx.triggered), None)
             return {**loaded, "back": pressed["to"]} if clicked else no_update
-        if pressed != "settings-look":  # nobody did: the history was drawn anew
+        if pressed != _LOOK:  # nobody did: the history was drawn anew
             return no_update
         return loaded | {"values": {each["path"]: value for each, value in zip(ids, values, strict=True)}}
 
@@ -194,20 +198,15 @@ def _form(version: SettingsVersion) -> Component:
         summary = html.Summary([html.H2(section.title), html.Span(section.help, className="note")])
         parts.append(html.Details([summary, html.Div(controls, className="fields")], open=section.is_open, className="panel"))
     own = ", ".join(str(each["class"]) for each in content["sources"])
-    may = caller.get().role >= Role.TRADE
-    bar = html.Div(
-        [
-            html.Button("Show what changes", id="settings-look", disabled=not may),
-            html.Span("Nothing is set before you have seen it." if may else "needs a token of scope trade", className="note"),
-            *([html.Span(f"Sources of your own, set where the engine is started: {own}.", className="note")] if own else []),
-        ],
-        className="bar",
-    )
-    return html.Div([*parts, bar])
+    if own:
+        parts.append(html.P(f"Sources of your own, set where the engine is started: {own}.", className="note"))
+    return html.Div(parts)
 
 
 def _state(sources: Sources, account: str | None, loaded: _Asked | None, zone: tzinfo) -> tuple[Component, str]:
     """Return what is in force, and a sentence if what the form was made of is not the newest."""
+    if account is None and _names(sources):
+        return loading("the settings"), ""  # the account is chosen in a moment
     if account is None:
         return panel("Nothing yet", html.P("No engine has traded. Start one with python -m jobs.trade.", className="empty")), ""
     versions = SettingsVersions(sources.database, account).newest(_SHOWN)
