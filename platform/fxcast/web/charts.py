@@ -26,7 +26,7 @@ def dressed(figure: go.Figure, theme: str | None, *, height: int) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": _TEXT[known], "size": 12},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0, "maxheight": 0.14},
         hovermode="x unified",
         hoverlabel={"bgcolor": "#ffffff" if known == "light" else "#18202a", "font": {"color": _TEXT[known]}},
         uirevision="kept",  # news change the data and not where somebody has zoomed to
