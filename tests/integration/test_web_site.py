@@ -121,6 +121,37 @@ def test_the_kill_switch_asks_for_confirmation_and_is_recorded_with_who_and_why(
         expect(visit.page.get_by_text("Asked for, and not taken in yet")).to_be_visible()
 
 
+def test_the_kill_switch_is_thrown_with_the_keyboard_alone(guarded: Site) -> None:
+    with visiting() as visit:
+        sign_in(visit, guarded, token(guarded, "trader"))
+        button = visit.page.get_by_role("button", name="halted", exact=True)
+        expect(button).to_be_enabled()
+        dialog = visit.page.get_by_role("alertdialog")
+        for _ in range(40):
+            visit.page.keyboard.press("Tab")
+            if button.evaluate("each => each === document.activeElement"):
+                break
+        visit.page.keyboard.press("Enter")
+        expect(dialog).to_be_focused()
+        visit.page.keyboard.press("Enter")  # answers nothing
+        visit.page.keyboard.press("Tab")
+        expect(dialog.get_by_label("Reason")).to_be_focused()
+        visit.page.keyboard.type("spread is odd")
+        for _ in range(2):
+            visit.page.keyboard.press("Tab")
+        visit.page.keyboard.press("Enter")
+        expect(visit.page.locator("#risk-said")).to_have_text("Nothing was changed.")
+        expect(button).to_be_focused()
+
+        visit.page.keyboard.press("Enter")
+        expect(dialog).to_be_focused()
+        for _ in range(2):
+            visit.page.keyboard.press("Tab")
+        visit.page.keyboard.press("Enter")
+        expect(visit.page.locator("#risk-said")).to_contain_text("halted, asked for by trader")
+    assert _requests(guarded)[-1][:2] == ("halted", "trader")
+
+
 def test_who_may_only_look_can_not_throw_it_whatever_is_sent(guarded: Site) -> None:
     with visiting() as visit:  # what the page sends for somebody who may
         sign_in(visit, guarded, token(guarded, "trader"))

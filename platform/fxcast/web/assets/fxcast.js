@@ -44,8 +44,26 @@
       part.removeAttribute("role");
       part.removeAttribute("aria-selected");
     });
+  // A question takes the focus, so that the keyboard finds it, and gives it back; no button of it, lest Enter answers unread.
+  let question = null;
+  let before = null;
+  const attend = () => {
+    const now = document.querySelector('[role="alertdialog"]');
+    if (now === question) return;
+    if (now) {
+      before = question ? before : document.activeElement;
+      now.tabIndex = -1;
+      now.focus();
+    } else if (before && before.isConnected) {
+      before.focus();
+    }
+    question = now;
+  };
   const watched = { subtree: true, childList: true, attributeFilter: ["aria-selected"] };
-  new MutationObserver((changes) => changes.forEach(plain)).observe(document, watched);
+  new MutationObserver((changes) => {
+    changes.forEach(plain);
+    attend();
+  }).observe(document, watched);
 
   const set = (id, data) => {
     // Dash's renderer takes properties once its layout is there; before that the news waits for the next try.

@@ -197,7 +197,8 @@ def _shown(sources: Sources, account: str | None, zone: tzinfo, theme: str | Non
         _positions(state, zone),
         _events(ledger, zone),
     ]
-    return False, *_switch(sources, account, state, zone), _health(sources, account, state, saved, zone), html.Div(body)
+    read_at = points[-1].at if points else None
+    return False, *_switch(sources, account, state, zone), _health(sources, account, state, saved, read_at, zone), html.Div(body)
 
 
 def _switch(sources: Sources, account: str, state: EngineState, zone: tzinfo) -> tuple[Component, list[bool], Component]:
@@ -217,7 +218,10 @@ def _switch(sources: Sources, account: str, state: EngineState, zone: tzinfo) ->
     return html.P(said), off, table(["when", "to", "by", "reason"], rows, empty="Nobody has thrown it.")
 
 
-def _health(sources: Sources, account: str, state: EngineState, saved: datetime, zone: tzinfo) -> Component:
+def _health(
+    sources: Sources, account: str, state: EngineState, saved: datetime, read_at: datetime | None, zone: tzinfo
+) -> Component:
+    """Return what is well and what is ill; `read_at` is the candle at which the broker told the account last."""
     now = sources.now()
     service = sources.service_problem()
     last = max(state.cursors.values(), default=None)
@@ -225,7 +229,12 @@ def _health(sources: Sources, account: str, state: EngineState, saved: datetime,
         *_engines(leases(sources.database), account, saved, now),
         ("forecast service", mark("ready", "good") if not service else mark("not ready", "bad"), service or None),
         ("database", mark("answers", "good"), None),
-        ("feed", _feed(last, now), "no candle yet" if last is None else f"last candle closed {ago(last, now)}"),
+        (
+            "broker",
+            _lately(read_at, now),
+            "never asked" if read_at is None else f"told the account at a candle {ago(read_at, now)}",
+        ),
+        ("feed", _lately(last, now), "no candle yet" if last is None else f"last candle closed {ago(last, now)}"),
         ("forecasts missed", mark(f"{state.forecasts_missed:,}", "warn" if state.forecasts_missed else "good"), None),
         ("orders on their way", mark(f"{len(state.pending)}", "plain"), None),
         (
@@ -252,7 +261,7 @@ def _engines(found: tuple[Lease, ...], account: str, saved: datetime, now: datet
     return rows
 
 
-def _feed(last: datetime | None, now: datetime) -> Component:
+def _lately(last: datetime | None, now: datetime) -> Component:
     if last is None:
         return mark("nothing yet", "plain")
     if not is_open(now):
