@@ -89,10 +89,10 @@ def open_parts(setup: Setup, open_paper: OpenPaper = open_paper) -> EngineParts:
         AccountTaken: If another engine holds the account.
         BadSetup: If the surroundings are not as they must be.
         BadSetting: If the settings do not go together, or a source can't be loaded.
-        Conflict: If somebody sets others at this moment.
         ReconciliationFailed: If ledger and paper broker do not belong together.
         Unavailable: If the database or a broker does not answer.
     """
+    refused: list[int] = []
     while True:
         with ExitStack() as opened:
             now = SystemClock().now()
@@ -116,7 +116,10 @@ def open_parts(setup: Setup, open_paper: OpenPaper = open_paper) -> EngineParts:
                 return opening.with_terms(setup)
             except Refused as error:
                 if not versions.refuse(terms, str(error)):
+                    for version in refused:
+                        versions.forgive(version)
                     raise
+                refused.append(terms.version)
                 log.error("settings refused", account=setup.account, version=terms.version, by=terms.by, problem=str(error))
 
 

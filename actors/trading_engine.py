@@ -130,6 +130,7 @@ class EngineShell:
 
         Settings that a person has set are taken before the next candle, on the path of a restart: everything is opened anew.
         """
+        refused: list[int] = []
         while True:
             parts = self._opened()
             if parts is None:
@@ -138,14 +139,18 @@ class EngineShell:
             try:
                 traded = self._traded_with(parts)
             except Refused as error:
-                if isinstance(error, AccountTaken) or not parts.versions.refuse(parts.terms, str(error)):
+                if not parts.versions.refuse(parts.terms, str(error)):
+                    for version in refused:
+                        parts.versions.forgive(version)
                     raise
+                refused.append(parts.terms.version)
                 log.error("settings refused", version=parts.terms.version, by=parts.terms.by, problem=str(error))
                 traded = None
             if traded is not None:
                 return traded
-            self._started = False
-            self._close()
+            with self._lock:
+                self._started = False
+                self._close()
 
     def _traded_with(self, parts: EngineParts) -> bool | None:
         """Trade until the candles end, True, the engine is asked to stop, False, or other settings are in force, None."""
@@ -156,11 +161,14 @@ class EngineShell:
             return False
         self._started = True
         self.meters.started(parts.runner.state, parts.ledger, parts.terms.trading)
-        if not self._persist(lambda: parts.versions.mark_taken(parts.terms.version, SystemClock().now())):
-            return False
+        is_taken = False
         for closed in parts.runner.closed_candles():
             if not self._persist(partial(self._handle, parts, closed)):
                 return False
+            if closed and not is_taken:
+                if not self._persist(lambda: parts.versions.mark_taken(parts.terms.version, SystemClock().now())):
+                    return False
+                is_taken = True
             if self._has_other_settings(parts):
                 return None
         return True

@@ -70,6 +70,21 @@ def test_only_what_a_person_set_is_refused_and_then_passed_over(versions: Settin
     assert versions.get(2).problem == "no such horizon"
     assert not versions.has_newer(1)
 
+    versions.forgive(2)
+
+    assert versions.in_force(FIRST, NOON) == hers
+
+
+def test_what_was_traded_with_is_not_refused_any_more(versions: SettingsVersions) -> None:
+    versions.in_force(FIRST, NOON)
+    versions.add(SECOND, by="anna", reason="", after=1, now=NOON)
+    versions.mark_taken(2, NOON)
+    hers = versions.in_force(FIRST, NOON)
+
+    assert hers.is_taken
+    assert not versions.refuse(hers, "the model is gone")
+    assert versions.get(2).problem == ""
+
 
 def test_the_first_time_that_a_version_is_taken_counts(versions: SettingsVersions) -> None:
     versions.add(FIRST, by="anna", reason="", after=0, now=NOON)

@@ -125,12 +125,14 @@ def test_what_the_engine_refused_and_what_it_took_is_told_when_it_happens(site: 
         sign_in(visit, site, "viewer")
         expect(visit.page.get_by_text("not taken in yet")).to_be_visible()
         versions = versions_of(site)
-        versions.mark_taken(2, datetime.now(UTC))
-        expect(visit.page.get_by_text("in force")).to_be_visible()
         hers = versions.in_force(versions.get(1).trading(), datetime.now(UTC))
         assert versions.refuse(hers, "horizon 7 is not among those of the model")
         expect(visit.page.get_by_text("Version 2, set by anna, was refused by the engine")).to_be_visible()
         expect(visit.page.get_by_text("horizon 7 is not among those of the model")).to_be_visible()
+        number = versions.add(hers.trading, by="ben", reason="", after=2, now=datetime.now(UTC))
+        expect(visit.page.get_by_text(f"Version {number}, set by ben, not taken in yet")).to_be_visible()
+        versions.mark_taken(number, datetime.now(UTC))
+        expect(visit.page.get_by_text(f"Version {number}, set by ben, in force since")).to_be_visible()
 
 
 def test_who_may_only_look_can_set_nothing_whatever_is_sent(site: Site) -> None:

@@ -144,6 +144,20 @@ def test_settings_that_the_engine_can_not_trade_with_are_refused_and_it_goes_on_
     assert orders_of(setup) == orders_of(undisturbed)
 
 
+def test_what_is_not_the_settings_fault_is_not_laid_on_them(undisturbed: ReplaySetup) -> None:
+    set_by("anna", undisturbed.trading.model_copy(update={"min_quality": 0.2}), undisturbed)
+    later = {"start": undisturbed.start + timedelta(days=3000), "stop": undisturbed.stop + timedelta(days=3000)}
+
+    failed = run_to_its_end(EngineShell(undisturbed.model_copy(update=later)))  # there are no candles
+
+    assert (failed["state"], failed["refused"]) == ("failed", True)
+    assert versions_of(undisturbed).get(2).problem == ""
+    unstable = beside(undisturbed).model_copy(update={"account": "calm"})  # its books are not those of the account
+    assert run_to_its_end(EngineShell(unstable))["state"] == "failed"
+    assert versions_of(undisturbed).get(2).problem == ""
+    assert run_to_its_end(EngineShell(undisturbed))["settings_version"] == 2
+
+
 def test_settings_that_this_fxcast_does_not_know_are_refused(undisturbed: ReplaySetup) -> None:
     with open_database(undisturbed.database_url).begin() as connection:
         row = "'calm', 2, '{\"min_quality\": 7}', 'anna', '', '2026-01-01 00:00:00.000000', NULL, ''"

@@ -6,6 +6,7 @@ start; the page adds the others. The newest one that no engine has refused is in
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -59,10 +60,11 @@ class SettingsVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What an engine trades with: a version, and its settings."""
+    """What an engine trades with: a version, and its settings; `is_taken` if an engine has traded with them before."""
 
     version: int
     by: str
+    is_taken: bool
     trading: TradingConfig
 
 
@@ -155,17 +157,20 @@ class SettingsVersions:
             now: By the caller's clock.
 
         Raises:
-            Conflict: If somebody sets others at this moment.
             DatabaseUnavailable: If the database does not answer.
         """
-        before = self._read(1, SettingsVersionRow.by == STARTED)
-        if not before or not _says(before[0], started):
+        while True:
+            before = self._read(1, SettingsVersionRow.by == STARTED)
+            if before and _says(before[0], started):
+                break
             newest = self._read(1)
-            self.add(started, by=STARTED, reason="", after=newest[0].version if newest else 0, now=now)
+            with suppress(Conflict):  # somebody sets others at this moment: these come after them
+                self.add(started, by=STARTED, reason="", after=newest[0].version if newest else 0, now=now)
         while True:
             found = self._read(1, SettingsVersionRow.problem == "")[0]
             try:
-                return Terms(version=found.version, by=found.by, trading=found.trading())
+                trading = found.trading()
+                return Terms(version=found.version, by=found.by, is_taken=found.taken_at is not None, trading=trading)
             except BadSetting as error:
                 self._mark(found.version, problem=str(error))
 
@@ -189,15 +194,25 @@ class SettingsVersions:
         self._mark(version, SettingsVersionRow.taken_at.is_(None), taken_at=now)
 
     def refuse(self, terms: Terms, problem: str) -> bool:
-        """Keep why an engine can't trade with what was set while it ran; False of what it was started with: then it must end.
+        """Keep why an engine can't trade with what a person has set; False if that is not the settings' fault: then it must end.
+
+        Those of its start are its own, and with those that were taken before something else must have changed.
 
         Raises:
             DatabaseUnavailable: If the database does not answer.
         """
-        if terms.by == STARTED:
+        if terms.by == STARTED or terms.is_taken:
             return False
         self._mark(terms.version, problem=problem or "refused")
         return True
+
+    def forgive(self, version: int) -> None:
+        """Take back that a version was refused: those before it could not be traded with either.
+
+        Raises:
+            DatabaseUnavailable: If the database does not answer.
+        """
+        self._mark(version, problem="")
 
     def _mark(self, version: int, *which: Any, **values: Any) -> None:
         row = SettingsVersionRow
