@@ -17,11 +17,12 @@ from fxcast.adapters.storage.tables import SCHEMA_REVISION
 from fxcast.errors import DatabaseUnavailable
 from tests.databases import DATABASES, new_database
 from tests.fault_worlds import OandaWorld, oanda_world, wait_until_done
-from tests.integration.filled_database import backtest, counts_of, fill_database, let_in, tune
+from tests.integration.filled_database import backtest, counts_of, fill_database, let_in, set_settings, tune
 from tests.waiting import wait_for
 
 # What is dropped on the way down to each revision; docs/backup.md says it in words.
 DROPPED = {
+    "0006": {"settings_versions"},
     "0005": {"promotions", "tuning_folds", "tuning_runs", "tuning_trials"},
     "0004": {"backtest_trades", "backtests", "walk_forward_folds", "walk_forwards"},
     "0003": {
@@ -55,7 +56,7 @@ def test_every_step_down_drops_what_came_with_it_and_leaves_every_other_row_also
     migrate(url)
 
     assert counts_of(database) == {**dict.fromkeys(set[str]().union(*DROPPED.values()), 0), **left}
-    for write_anew in (let_in, backtest, tune):
+    for write_anew in (let_in, backtest, tune, set_settings):
         write_anew(database)
     database.dispose()
 
