@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,10 +26,10 @@ from fxcast.adapters.brokers.paper import PaperBroker
 from fxcast.adapters.clock import ReplayClock, SystemClock
 from fxcast.adapters.feeds.port import FeedCandles
 from fxcast.adapters.feeds.replay import ReplayFeed
-from fxcast.adapters.storage.database import Database, open_database
+from fxcast.adapters.storage.database import Database, open_database, show_url
 from fxcast.adapters.storage.lease import HeldLease, acquire
 from fxcast.adapters.storage.ledger import SqlLedger
-from fxcast.adapters.storage.settings_versions import SettingsVersions, Terms
+from fxcast.adapters.storage.settings_versions import STARTED, SettingsVersions, Terms
 from fxcast.data.store import CandleStore
 from fxcast.domain.candle import CandleSeries, to_datetime, to_datetime64
 from fxcast.domain.timeframe import Timeframe
@@ -80,47 +80,55 @@ def open_paper(setup: EngineSettings) -> PaperBroker:
     return PaperBroker(setup.broker_file, setup.market)
 
 
-def open_parts(setup: Setup, open_paper: OpenPaper = open_paper) -> EngineParts:
+class SettingsRefused(Exception):  # noqa: N818  # no error of its own: it says whose another one is
+    """Settings that a person has set, and no engine has traded with yet, do not open; `__cause__` says why."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
+
+
+def open_parts(setup: Setup, passed_over: Collection[int] = (), open_paper: OpenPaper = open_paper) -> EngineParts:
     """Open everything, the account's lease first, with the settings that are in force.
 
-    Settings set by a person that the engine can't trade with are marked so, and those before them are taken.
+    Args:
+        setup: What to trade, and where everything is.
+        passed_over: Versions of the settings that did not open before.
+        open_paper: Opens the paper broker.
 
     Raises:
+        SettingsRefused: If what may be the fault of settings that a person has set keeps it from opening.
         AccountTaken: If another engine holds the account.
         BadSetup: If the surroundings are not as they must be.
         BadSetting: If the settings do not go together, or a source can't be loaded.
         ReconciliationFailed: If ledger and paper broker do not belong together.
         Unavailable: If the database or a broker does not answer.
     """
-    refused: list[int] = []
-    while True:
-        with ExitStack() as opened:
-            now = SystemClock().now()
-            database = _database(setup.database_url)
-            opened.callback(database.dispose)
-            lease = acquire(database, setup.lease_account, _holder(), ttl_s=setup.lease_ttl_s, now=now)
-            opened.callback(lease.release)
-            versions = SettingsVersions(database, setup.account)
-            terms = versions.in_force(setup.trading, now)
-            opening = _Opening(
-                ledger=SqlLedger(database, engine_id=setup.account, lease=lease),
-                lease=lease,
-                alerts=WebhookAlerts(setup.alerts, engine_id=setup.account),
-                versions=versions,
-                terms=terms,
-                opened=opened,
-                open_paper=open_paper,
-            )
-            opened.callback(opening.alerts.close)
-            try:
-                return opening.with_terms(setup)
-            except Refused as error:
-                if not versions.refuse(terms, str(error)):
-                    for version in refused:
-                        versions.forgive(version)
-                    raise
-                refused.append(terms.version)
-                log.error("settings refused", account=setup.account, version=terms.version, by=terms.by, problem=str(error))
+    with ExitStack() as opened:
+        now = SystemClock().now()
+        database = _database(setup.database_url)
+        opened.callback(database.dispose)
+        lease = acquire(database, setup.lease_account, _holder(), ttl_s=setup.lease_ttl_s, now=now)
+        opened.callback(lease.release)
+        ledger = SqlLedger(database, engine_id=setup.account, lease=lease)
+        alerts = WebhookAlerts(setup.alerts, engine_id=setup.account)
+        opened.callback(alerts.close)
+        versions = SettingsVersions(database, setup.account)
+        terms = versions.in_force(setup.trading, now, without=passed_over)
+        opening = _Opening(
+            ledger=ledger, lease=lease, alerts=alerts, versions=versions, terms=terms, opened=opened, open_paper=open_paper
+        )
+        try:
+            return opening.with_terms(setup)
+        except Refused as error:
+            if may_be_refused(terms):
+                raise SettingsRefused(terms.version) from error
+            raise
+
+
+def may_be_refused(terms: Terms) -> bool:
+    """Tell whether an error may be the settings' fault: not of the engine's own, nor of any that it has traded with before."""
+    return terms.by != STARTED and not terms.is_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +285,15 @@ class _Opening:
 
     def _tell_of_lost_feed(self, problem: str) -> None:
         self.alerts.send("disconnect", f"no candles: {problem}", SystemClock().now())
+
+
+def apart(setup: ReplaySetup, problem: str) -> str:
+    """Say that the ledger and the paper broker's file tell different stories."""
+    return (
+        f"ReconciliationFailed: the ledger {show_url(setup.database_url)} of account {setup.account!r} and the paper broker's "
+        f"file {setup.broker_file} do not belong together: {problem}; set engine.broker_file to the file that this account was "
+        "traded with, or begin anew with another engine.account and its own file"
+    )
 
 
 def _database(url: str) -> Database:

@@ -28,13 +28,14 @@ class Progress:
     done: int = 0
     total: int = 0
     describe: str = ""
+    terms: Terms | None = None
     last: datetime | None = None
     lag_s: float | None = None
     equity: str = ""
     decisions: deque[DecidedSignal] = field(default_factory=lambda: deque[DecidedSignal](maxlen=_SHOWN))
     risk_events: deque[RiskEvent] = field(default_factory=lambda: deque[RiskEvent](maxlen=_SHOWN))
 
-    def status(self, account: str, state: EngineState, terms: Terms | None) -> EngineStatus:
+    def status(self, account: str, state: EngineState) -> EngineStatus:
         """Say what the engine does, holds and has decided of late."""
         return EngineStatus(
             account=account,
@@ -57,6 +58,6 @@ class Progress:
             losses_in_row=state.losses_in_row,
             cool_off_until="" if state.cool_off_until is None else state.cool_off_until.isoformat(),
             foreign=list(state.foreign),
-            settings_version=0 if terms is None else terms.version,
-            settings_by="" if terms is None else terms.by,
+            settings_version=0 if self.terms is None else self.terms.version,
+            settings_by="" if self.terms is None else self.terms.by,
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
 from traceback import format_exception
@@ -20,14 +21,15 @@ from ray.actor import ActorHandle
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from actors.engine_meters import EngineMeters, Glance, outage_of
-from actors.engine_parts import EngineParts, open_parts
+from actors.engine_parts import EngineParts, SettingsRefused, apart, open_parts
 from actors.engine_progress import Progress
 from actors.engine_settings import ReplaySetup, Setup
 from actors.engine_status import EngineStatus
+from actors.engine_terms import TermsInForce
 from fxcast import logs, tracing
+from fxcast.adapters.alerts import WebhookAlerts
 from fxcast.adapters.backoff import backoff
 from fxcast.adapters.clock import SystemClock
-from fxcast.adapters.storage.database import show_url
 from fxcast.errors import AccountTaken, BadSetup, FxcastError, ReconciliationFailed, Refused, Unavailable
 from fxcast.trading.ports import ClosedCandle, LedgerBatch, RiskEvent, RiskEventKind
 from fxcast.trading.state import EngineState, KillSwitch
@@ -52,16 +54,18 @@ class EngineShell:
     def __init__(
         self,
         setup: Setup,
-        open_parts: Callable[[Setup], EngineParts] = open_parts,
+        open_parts: Callable[[Setup, Collection[int]], EngineParts] = open_parts,
         pauses: Callable[[], Iterator[float]] = lambda: backoff(longest_s=15.0),
     ) -> None:
         self._setup = setup
         self._open_parts = open_parts
         self._pauses = pauses
         self._progress = Progress()
+        self._terms = TermsInForce()
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # a candle and the kill switch are never handled at once
         self._parts: EngineParts | None = None
+        self._left = EngineState()  # of the parts that were closed last
         self._started = False
         self._outage: tuple[datetime, str] | None = None  # since when something does not answer, and what
         self._renewed_s = time.monotonic()
@@ -77,7 +81,7 @@ class EngineShell:
 
     def status(self) -> EngineStatus:
         """Say what the engine does, holds and has decided of late."""
-        return self._progress.status(self._setup.account, self._state(), None if self._parts is None else self._parts.terms)
+        return self._progress.status(self._setup.account, self._state())
 
     def set_kill_switch(self, kill_switch: str, by: str = "", reason: str = "") -> None:
         """Set the kill switch at once: active, reducing or halted.
@@ -85,16 +89,18 @@ class EngineShell:
         Raises:
             BadSetup: If the engine has not started.
         """
-        if self._parts is None or not self._started:
-            problem = f" ({self._progress.problem})" if self._progress.problem else ""
-            raise BadSetup(f"the engine is {self._progress.state}{problem} and trades nothing; set the kill switch once it runs")
         with self._lock, bound_contextvars(account=self._setup.account):
+            if self._parts is None or not self._started:
+                problem = f" ({self._progress.problem})" if self._progress.problem else ""
+                raise BadSetup(
+                    f"the engine is {self._progress.state}{problem} and trades nothing; set the kill switch once it runs"
+                )
             self._parts.runner.set_kill_switch(KillSwitch(kill_switch), by=by, reason=reason)
 
     def look(self) -> None:
         """Look at once after what is open, and for what a person has asked of the kill switch."""
-        if self._parts is not None and self._started:
-            with self._lock, bound_contextvars(account=self._setup.account):
+        with self._lock, bound_contextvars(account=self._setup.account):
+            if self._parts is not None and self._started:
                 self._note(self._parts.runner.handle(()))
 
     def stop(self) -> None:
@@ -105,7 +111,8 @@ class EngineShell:
         self._thread.join()
 
     def _state(self) -> EngineState:
-        return EngineState() if self._parts is None else self._parts.runner.state
+        parts = self._parts
+        return self._left if parts is None else parts.runner.state
 
     def _glance(self) -> Glance:
         progress = self._progress
@@ -130,21 +137,11 @@ class EngineShell:
 
         Settings that a person has set are taken before the next candle, on the path of a restart: everything is opened anew.
         """
-        refused: list[int] = []
         while True:
-            parts = self._opened()
-            if parts is None:
-                return False
-            self._parts = parts
             try:
-                traded = self._traded_with(parts)
-            except Refused as error:
-                if not parts.versions.refuse(parts.terms, str(error)):
-                    for version in refused:
-                        parts.versions.forgive(version)
-                    raise
-                refused.append(parts.terms.version)
-                log.error("settings refused", version=parts.terms.version, by=parts.terms.by, problem=str(error))
+                traded = self._traded_once()
+            except SettingsRefused as refused:
+                self._terms.pass_over(refused)
                 traded = None
             if traded is not None:
                 return traded
@@ -152,34 +149,46 @@ class EngineShell:
                 self._started = False
                 self._close()
 
-    def _traded_with(self, parts: EngineParts) -> bool | None:
-        """Trade until the candles end, True, the engine is asked to stop, False, or other settings are in force, None."""
-        self._progress.done, self._progress.total = max(self._progress.done, parts.candles_done), parts.candles_total
-        self._progress.describe = parts.describe
-        log.warning("engine opens its account", account=self._setup.account, what=parts.describe, settings=parts.terms.version)
-        if not self._persist(parts.runner.start):
+    def _traded_once(self) -> bool | None:
+        """Trade until the candles end, True, the engine is asked to stop, False, or other settings are in force, None.
+
+        Raises:
+            SettingsRefused: If what may be their fault keeps it from trading.
+        """
+        parts = self._opened()
+        if parts is None:
             return False
-        self._started = True
-        self.meters.started(parts.runner.state, parts.ledger, parts.terms.trading)
-        is_taken = False
-        for closed in parts.runner.closed_candles():
-            if not self._persist(partial(self._handle, parts, closed)):
+        self._parts = parts
+        self._progress.done, self._progress.total = max(self._progress.done, parts.candles_done), parts.candles_total
+        self._progress.describe, self._progress.terms = parts.describe, parts.terms
+        log.warning("engine opens its account", account=self._setup.account, what=parts.describe, settings=parts.terms.version)
+        try:
+            if not self._persist(parts.runner.start):
                 return False
-            if closed and not is_taken:
-                if not self._persist(lambda: parts.versions.mark_taken(parts.terms.version, SystemClock().now())):
+            self._started = True
+            self.meters.started(parts.runner.state, parts.ledger, parts.terms.trading)
+            for closed in parts.runner.closed_candles():
+                if self._terms.have_changed(parts):
+                    return None
+                if not self._persist(partial(self._handle, parts, closed)):
                     return False
-                is_taken = True
-            if self._has_other_settings(parts):
-                return None
+                if closed and not self._proved(parts):
+                    return False
+        except Refused as error:
+            if self._terms.may_be_refused(parts):
+                raise SettingsRefused(parts.terms.version) from error
+            raise
         return True
 
-    def _has_other_settings(self, parts: EngineParts) -> bool:
-        """Tell whether a person has set others. A database that does not answer is told by the next commit."""
-        try:
-            return parts.versions.has_newer(parts.terms.version)
-        except Unavailable as error:
-            log.warning("settings not looked for", problem=str(error))
+    def _proved(self, parts: EngineParts) -> bool:
+        """Keep that a candle was handled with these settings; False if the engine was asked to stop before."""
+        told: list[RiskEvent] = []
+        if not self._persist(lambda: told.extend(self._terms.prove(parts, SystemClock().now()))):
             return False
+        for event in told:
+            self._alert(event.kind.value, event.detail, event.at)
+            self._keep(parts, event)
+        return True
 
     def _opened(self) -> EngineParts | None:
         """Open everything; an account whose lease nobody renews is waited for, for its engine was killed."""
@@ -187,7 +196,7 @@ class EngineShell:
         parts: list[EngineParts] = []
         while not parts:
             try:
-                if not self._persist(lambda: parts.append(self._open_parts(self._setup))):
+                if not self._persist(lambda: parts.append(self._open_parts(self._setup, self._terms.passed_over))):
                     return None
             except AccountTaken as error:
                 if held and str(error) != held:  # its engine lives: it has renewed the lease
@@ -222,9 +231,17 @@ class EngineShell:
         return False
 
     def _begin_outage(self, problem: str) -> None:
-        if self._outage is None and self._parts is not None:
+        if self._outage is None and self._progress.terms is not None:
             self._outage = (SystemClock().now(), problem)
-            self._parts.alerts.send("disconnect", problem, self._outage[0])
+            self._alert("disconnect", problem, self._outage[0])
+
+    def _alert(self, kind: str, text: str, at: datetime) -> None:
+        """Tell a person, also while nothing is open between two versions of the settings."""
+        if self._parts is not None:
+            self._parts.alerts.send(kind, text, at)
+        else:
+            with closing(WebhookAlerts(self._setup.alerts, engine_id=self._setup.account)) as alerts:
+                alerts.send(kind, text, at)
 
     def _end_outage(self) -> None:
         """Keep how long something did not answer; the database may have been it, so this comes when it is over."""
@@ -306,31 +323,24 @@ class EngineShell:
     def _fail(self, error: Exception) -> None:
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, ReconciliationFailed) and isinstance(self._setup, ReplaySetup):
-            problem = self._apart(str(error))
-        if self._parts is not None:
+            problem = apart(self._setup, str(error))
+        if self._progress.terms is not None:
             kind = RiskEventKind.RECONCILIATION if isinstance(error, ReconciliationFailed) else RiskEventKind.HALT
             now = SystemClock().now()
-            self._parts.alerts.send(kind.value, f"the engine has stopped: {problem}", now)
-            self._keep(self._parts, RiskEvent(kind=kind, at=now, symbol="", detail=problem))
+            self._alert(kind.value, f"the engine has stopped: {problem}", now)
+            if self._parts is not None:
+                self._keep(self._parts, RiskEvent(kind=kind, at=now, symbol="", detail=problem))
         self._progress.problem = problem
         self._progress.refused = isinstance(error, Refused)
         # Not log.exception, which may show the variables of each frame: a database's password is among them.
         log.error("engine failed", problem=problem, traceback="".join(format_exception(error)))
 
-    def _apart(self, problem: str) -> str:
-        """Say that the ledger and the paper broker's file tell different stories."""
-        setup = self._setup
-        return (
-            f"ReconciliationFailed: the ledger {show_url(setup.database_url)} of account {setup.account!r} and the paper broker's "
-            f"file {setup.broker_file} do not belong together: {problem}; set engine.broker_file to the file that this account was "
-            "traded with, or begin anew with another engine.account and its own file"
-        )
-
     def _close(self) -> None:
         if self._parts is None:
             return
+        parts, self._left, self._parts = self._parts, self._parts.runner.state, None  # whose lease is nothing to renew
         try:
-            self._parts.opened.close()
+            parts.opened.close()
         except Unavailable as error:
             log.warning("lease not given back", problem=str(error))
 

@@ -6,7 +6,7 @@ Time is a clock that tests set; the broker's and the engine's are the same one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -226,7 +226,7 @@ class OandaWorld:
             if shell.status()["state"] not in ENDED:
                 shell.stop()
 
-    def open_parts(self, setup: Setup) -> EngineParts:
+    def open_parts(self, setup: Setup, passed_over: Collection[int] = ()) -> EngineParts:
         """Put an engine together as `actors.engine_parts` does, but without Ray: the feed and the forecasts are a test's."""
         assert isinstance(setup, LiveSetup)
         with ExitStack() as opened:
@@ -262,7 +262,7 @@ class OandaWorld:
                 lease=lease,
                 alerts=alerts,
                 versions=versions,
-                terms=versions.in_force(setup.trading, self.clock.time),
+                terms=versions.in_force(setup.trading, self.clock.time, without=passed_over),
                 candles_done=0,
                 candles_total=0,
                 describe=broker.describe(),

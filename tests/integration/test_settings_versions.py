@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
 from fxcast.adapters.storage.database import migrate, open_database
-from fxcast.adapters.storage.settings_versions import STARTED, SettingsVersions
+from fxcast.adapters.storage.settings_versions import STARTED, SettingsVersions, Terms
 from fxcast.errors import Conflict, NotFound
-from fxcast.trading.config import TradingConfig
+from fxcast.signals.sources import SourceSpec
+from fxcast.trading.config import RiskLimits, TradingConfig
 from tests.ledger_factories import NOON
 
 FIRST = TradingConfig()
@@ -59,31 +61,45 @@ def test_accounts_have_versions_of_their_own(versions: SettingsVersions, url: st
 def test_only_what_a_person_set_is_refused_and_then_passed_over(versions: SettingsVersions) -> None:
     started = versions.in_force(FIRST, NOON)
     assert (started.version, started.by, started.trading) == (1, STARTED, FIRST)
-    assert not versions.refuse(started, "no")
     versions.add(SECOND, by="anna", reason="", after=1, now=NOON)
     hers = versions.in_force(FIRST, NOON)
     assert (hers.version, hers.by, hers.trading) == (2, "anna", SECOND)
 
-    assert versions.refuse(hers, "no such horizon")
+    assert versions.in_force(FIRST, NOON, without=[2]) == started
+    assert not versions.has_newer(1, without=[2])
+    assert versions.has_newer(1)
+
+    versions.refuse(2, "no such horizon")
 
     assert versions.in_force(FIRST, NOON) == started
     assert versions.get(2).problem == "no such horizon"
     assert not versions.has_newer(1)
 
-    versions.forgive(2)
 
-    assert versions.in_force(FIRST, NOON) == hers
+@pytest.mark.parametrize(
+    "options", [{"limit": float("inf")}, {"since": date(2026, 1, 1)}, {"pair": (1, 2)}], ids=["infinite", "a date", "a tuple"]
+)
+def test_settings_of_a_start_that_json_says_otherwise_are_one_version_and_traded_with_as_they_are(
+    versions: SettingsVersions, options: dict[str, Any]
+) -> None:
+    own = SourceSpec.model_validate({"class": "mine:Own", "options": options})
+    started = TradingConfig(sources=(own,), risk=RiskLimits(max_daily_loss_pct=float("inf")))
+
+    for _ in range(3):
+        assert versions.in_force(started, NOON) == Terms(version=1, by=STARTED, is_taken=False, trading=started)
+    assert len(versions.newest(5)) == 1
 
 
-def test_what_was_traded_with_is_not_refused_any_more(versions: SettingsVersions) -> None:
-    versions.in_force(FIRST, NOON)
-    versions.add(SECOND, by="anna", reason="", after=1, now=NOON)
-    versions.mark_taken(2, NOON)
-    hers = versions.in_force(FIRST, NOON)
+def test_code_that_is_loaded_by_name_comes_with_the_start_whatever_a_version_says(versions: SettingsVersions) -> None:
+    own = SourceSpec.model_validate({"class": "mine:Own"})
+    started = FIRST.model_copy(update={"sources": (own,)})
+    versions.in_force(started, NOON)
+    other = SourceSpec.model_validate({"class": "os:system"})
+    versions.add(SECOND.model_copy(update={"sources": (other,)}), by="anna", reason="", after=1, now=NOON)
 
-    assert hers.is_taken
-    assert not versions.refuse(hers, "the model is gone")
-    assert versions.get(2).problem == ""
+    found = versions.in_force(started, NOON)
+
+    assert (found.version, found.trading) == (2, SECOND.model_copy(update={"sources": (own,)}))
 
 
 def test_the_first_time_that_a_version_is_taken_counts(versions: SettingsVersions) -> None:

@@ -126,7 +126,7 @@ def test_what_the_engine_refused_and_what_it_took_is_told_when_it_happens(site: 
         expect(visit.page.get_by_text("not taken in yet")).to_be_visible()
         versions = versions_of(site)
         hers = versions.in_force(versions.get(1).trading(), datetime.now(UTC))
-        assert versions.refuse(hers, "horizon 7 is not among those of the model")
+        versions.refuse(hers.version, "horizon 7 is not among those of the model")
         expect(visit.page.get_by_text("Version 2, set by anna, was refused by the engine")).to_be_visible()
         expect(visit.page.get_by_text("horizon 7 is not among those of the model")).to_be_visible()
         number = versions.add(hers.trading, by="ben", reason="", after=2, now=datetime.now(UTC))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,9 @@ from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.settings_versions import STARTED, SettingsVersions
 from fxcast.domain.order import OrderPurpose
 from fxcast.domain.portfolio import Account
-from fxcast.signals.sources import SourceSpec
+from fxcast.errors import BadCredentials, Unavailable
 from fxcast.trading.config import TradingConfig
-from fxcast.trading.ports import OrderRecord
+from fxcast.trading.ports import OrderRecord, RiskEventKind
 from tests.engine_factories import make_setup
 from tests.unit.test_engine_shell import run_to_its_end
 
@@ -32,26 +34,40 @@ HALF = 40  # candles of the replay's 80
 
 @dataclass
 class Held:
-    """An engine whose broker holds it once, in the middle of the replay."""
+    """An engine whose broker holds it once, in the middle of the replay.
 
+    Attributes:
+        away: So often is the broker away when everything is opened anew.
+        locked_out_at: At this question the broker knows the engine no more.
+    """
+
+    away: int = 0
+    locked_out_at: int = 0
     questions: int = 0
+    openings: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
     goes_on: threading.Event = field(default_factory=threading.Event)
 
     def asked(self) -> None:
         """Count the questions after the account: one at the start, and one a candle."""
         self.questions += 1
+        if self.questions == self.locked_out_at:
+            raise BadCredentials("the broker knows us no more")
         if self.questions == HALF:
             self.reached.set()
             assert self.goes_on.wait(60)
 
-    def open_parts(self, setup: Setup) -> EngineParts:
+    def open_parts(self, setup: Setup, passed_over: Collection[int]) -> EngineParts:
         def open_broker(setup: EngineSettings) -> PaperBroker:
             broker = _HeldBroker(setup.broker_file, setup.market)
             broker.held = self
             return broker
 
-        return open_parts(setup, open_broker)
+        self.openings += 1
+        if self.openings > 1 and self.away:
+            self.away -= 1
+            raise Unavailable("the broker is away")
+        return open_parts(setup, passed_over, open_broker)
 
 
 class _HeldBroker(PaperBroker):
@@ -72,18 +88,27 @@ def set_by(who: str, trading: TradingConfig, setup: ReplaySetup) -> int:
     return versions.add(trading, by=who, reason="a test", after=after, now=SystemClock().now())
 
 
-def run_with(setup: ReplaySetup, trading: TradingConfig) -> EngineStatus:
+def run_with(
+    setup: ReplaySetup,
+    trading: TradingConfig,
+    held: Held | None = None,
+    pauses: Callable[[], Iterator[float]] = lambda: repeat(0.0),
+) -> EngineStatus:
     """Run an engine, and set other settings when it is half through."""
-    held = Held()
-    shell = EngineShell(setup, held.open_parts)
+    held = held or Held()
+    shell = EngineShell(setup, held.open_parts, pauses)
     assert held.reached.wait(60)
     set_by("anna", trading, setup)
     held.goes_on.set()
     return run_to_its_end(shell)
 
 
+def ledger_of(setup: ReplaySetup) -> SqlLedger:
+    return SqlLedger(open_database(setup.database_url), engine_id=setup.account)
+
+
 def orders_of(setup: ReplaySetup) -> tuple[OrderRecord, ...]:
-    return SqlLedger(open_database(setup.database_url), engine_id=setup.account).orders()
+    return ledger_of(setup).orders()
 
 
 def opened_late(setup: ReplaySetup) -> int:
@@ -113,7 +138,7 @@ def test_what_a_person_sets_counts_from_the_next_candle(undisturbed: ReplaySetup
     assert (status["state"], status["candles_done"]) == ("finished", 80)
     assert (status["settings_version"], status["settings_by"]) == (2, "anna")
     assert opened_late(setup) == 0
-    ledger = SqlLedger(open_database(setup.database_url), engine_id=setup.account)
+    ledger = ledger_of(setup)
     assert len({record.settings_hash for record in ledger.decisions()}) == 2
     newest, started = versions_of(setup).newest(5)
     assert (newest.by, newest.reason, newest.problem) == ("anna", "a test", "")
@@ -133,15 +158,41 @@ def test_settings_that_say_the_same_change_nothing(undisturbed: ReplaySetup) -> 
 
 def test_settings_that_the_engine_can_not_trade_with_are_refused_and_it_goes_on_with_those_before(undisturbed: ReplaySetup) -> None:
     setup = beside(undisturbed)
-    unknown = SourceSpec.model_validate({"class": "nowhere.to.be:Found"})
+    gone = {"use_ldm4ts": True, "ldm4ts_checkpoint_path": Path("/nowhere/to/be/found")}
 
-    status = run_with(setup, setup.trading.model_copy(update={"sources": (unknown,)}))
+    status = run_with(setup, setup.trading.model_copy(update=gone))
 
     assert (status["state"], status["candles_done"], status["settings_version"]) == ("finished", 80, 1)
     refused = versions_of(setup).get(2)
-    assert "nowhere.to.be" in refused.problem
+    assert "/nowhere/to/be/found" in refused.problem
     assert refused.taken_at is None
+    (told,) = [each for each in ledger_of(setup).risk_events() if each.kind is RiskEventKind.SETTINGS]
+    assert "version 2 of the settings is not traded with: model folder /nowhere/to/be/found" in told.detail
+    assert "version 1 is" in told.detail
     assert orders_of(setup) == orders_of(undisturbed)
+
+
+def test_an_outage_while_everything_is_opened_anew_is_waited_for(undisturbed: ReplaySetup) -> None:
+    setup = beside(undisturbed).model_copy(update={"lease_ttl_s": 0.3})  # shorter than the outage
+    held = Held(away=4)
+
+    status = run_with(setup, setup.trading, held, lambda: repeat(0.2))
+
+    assert (status["state"], status["candles_done"], status["settings_version"]) == ("finished", 80, 2)
+    assert held.away == 0
+    assert orders_of(setup) == orders_of(undisturbed)
+    assert [each.kind for each in ledger_of(setup).risk_events()].count(RiskEventKind.DISCONNECT) == 1
+
+
+def test_what_goes_wrong_after_settings_were_traded_with_is_not_laid_on_them(undisturbed: ReplaySetup) -> None:
+    setup = beside(undisturbed)
+
+    failed = run_with(setup, setup.trading.model_copy(update={"min_quality": 0.01}), Held(locked_out_at=60))
+
+    assert (failed["state"], failed["settings_version"]) == ("failed", 2)
+    assert versions_of(setup).get(2).problem == ""
+    mended = run_to_its_end(EngineShell(setup))
+    assert (mended["state"], mended["settings_version"]) == ("finished", 2)
 
 
 def test_what_is_not_the_settings_fault_is_not_laid_on_them(undisturbed: ReplaySetup) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -50,13 +50,13 @@ class UnsteadyBroker(PaperBroker):
         return super().account()
 
 
-def opening(silent_calls: Sequence[int]) -> Callable[[Setup], EngineParts]:
+def opening(silent_calls: Sequence[int]) -> Callable[[Setup, Collection[int]], EngineParts]:
     def open_broker(setup: EngineSettings) -> PaperBroker:
         broker = UnsteadyBroker(setup.broker_file, setup.market)
         broker.silent_calls = frozenset(silent_calls)
         return broker
 
-    return lambda setup: open_parts(setup, open_broker)
+    return lambda setup, passed_over: open_parts(setup, passed_over, open_broker)
 
 
 @dataclass

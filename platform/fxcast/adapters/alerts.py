@@ -38,7 +38,7 @@ class AlertSettings(Settings):
     kinds: tuple[str, ...] = Field(
         default=(
             *("fill", "rejection", "halt", "disconnect", "reconciliation", "kill_switch"),
-            *("hand_change", "stop_missing", "foreign_position", "margin"),
+            *("hand_change", "stop_missing", "foreign_position", "margin", "settings"),
         ),
         description=f"what is told of: {', '.join(KINDS)}",
     )

@@ -225,6 +225,7 @@ class RiskEventKind(StrEnum):
     RECONCILIATION = "reconciliation"
     MARGIN = "margin"
     DISCONNECT = "disconnect"
+    SETTINGS = "settings"  # what a person has set can't be traded with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

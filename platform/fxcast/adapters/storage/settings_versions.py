@@ -6,7 +6,8 @@ start; the page adds the others. The newest one that no engine has refused is in
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +23,7 @@ from fxcast.config import explain
 from fxcast.errors import BadSetting, Conflict, NotFound
 from fxcast.trading.config import TradingConfig
 
-STARTED = "start"  # who set those that an engine was started with
+STARTED = "(start)"  # who set those that an engine was started with; no token has such a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,8 @@ class Terms:
 
 
 def content_of(trading: TradingConfig) -> str:
-    """Return settings as a version keeps them."""
-    return trading.model_dump_json(by_alias=True)
+    """Return settings as a version keeps them: JSON, with infinite numbers as Python's json writes and reads them."""
+    return json.dumps(trading.model_dump(mode="json", by_alias=True))
 
 
 def accounts_with_settings(engine: Engine) -> tuple[str, ...]:
@@ -147,43 +148,43 @@ class SettingsVersions:
                 raise Conflict(f"the settings were changed meanwhile: found version {found}, expected {after}; look at them again")
         return added
 
-    def in_force(self, started: TradingConfig, now: datetime) -> Terms:
+    def in_force(self, started: TradingConfig, now: datetime, *, without: Collection[int] = ()) -> Terms:
         """Return what an engine that starts, or looks again, is to trade with.
 
-        What can't be read any more is marked as refused.
+        What can't be read any more is marked as refused. Sources of one's own are those of the start, whatever a version says.
 
         Args:
             started: The settings that it was started with; a version is made of them if they are not those of the start before.
             now: By the caller's clock.
+            without: Versions that are passed over.
 
         Raises:
+            BadSetting: If settings of the start can't be kept.
             DatabaseUnavailable: If the database does not answer.
         """
+        self._note_start(started, now)
         while True:
-            before = self._read(1, SettingsVersionRow.by == STARTED)
-            if before and _says(before[0], started):
-                break
-            newest = self._read(1)
-            with suppress(Conflict):  # somebody sets others at this moment: these come after them
-                self.add(started, by=STARTED, reason="", after=newest[0].version if newest else 0, now=now)
-        while True:
-            found = self._read(1, SettingsVersionRow.problem == "")[0]
+            found = self._read(1, SettingsVersionRow.problem == "", SettingsVersionRow.version.not_in(without))[0]
             try:
-                trading = found.trading()
+                trading = started if found.by == STARTED else found.trading().model_copy(update={"sources": started.sources})
                 return Terms(version=found.version, by=found.by, is_taken=found.taken_at is not None, trading=trading)
             except BadSetting as error:
                 self._mark(found.version, problem=str(error))
 
-    def has_newer(self, version: int) -> bool:
+    def has_newer(self, version: int, *, without: Collection[int] = ()) -> bool:
         """Tell whether settings that nobody has refused came after a version.
+
+        Args:
+            version: The version.
+            without: Versions that are passed over.
 
         Raises:
             DatabaseUnavailable: If the database does not answer.
         """
         row = SettingsVersionRow
-        query = select(func.max(row.version)).where(row.engine_id == self._engine_id, row.problem == "")
+        which = (row.engine_id == self._engine_id, row.problem == "", row.version.not_in(without))
         with answered(self._engine), Session(self._engine) as session:
-            return (session.scalar(query) or 0) > version
+            return (session.scalar(select(func.max(row.version)).where(*which)) or 0) > version
 
     def mark_taken(self, version: int, now: datetime) -> None:
         """Keep that an engine trades with a version; the first time counts.
@@ -193,26 +194,26 @@ class SettingsVersions:
         """
         self._mark(version, SettingsVersionRow.taken_at.is_(None), taken_at=now)
 
-    def refuse(self, terms: Terms, problem: str) -> bool:
-        """Keep why an engine can't trade with what a person has set; False if that is not the settings' fault: then it must end.
-
-        Those of its start are its own, and with those that were taken before something else must have changed.
+    def refuse(self, version: int, problem: str) -> None:
+        """Keep why an engine can't trade with a version.
 
         Raises:
             DatabaseUnavailable: If the database does not answer.
         """
-        if terms.by == STARTED or terms.is_taken:
-            return False
-        self._mark(terms.version, problem=problem or "refused")
-        return True
+        self._mark(version, problem=problem or "refused")
 
-    def forgive(self, version: int) -> None:
-        """Take back that a version was refused: those before it could not be traded with either.
-
-        Raises:
-            DatabaseUnavailable: If the database does not answer.
-        """
-        self._mark(version, problem="")
+    def _note_start(self, started: TradingConfig, now: datetime) -> None:
+        """Make a version of an engine's own settings, unless they are those of the start before."""
+        while True:
+            before = self._read(1, SettingsVersionRow.by == STARTED)
+            if before and _says(before[0], started):
+                return
+            newest = self._read(1)
+            try:
+                self.add(started, by=STARTED, reason="", after=newest[0].version if newest else 0, now=now)
+            except Conflict:
+                continue  # somebody set others at this moment: these come after them
+            return
 
     def _mark(self, version: int, *which: Any, **values: Any) -> None:
         row = SettingsVersionRow
@@ -241,6 +242,6 @@ class SettingsVersions:
 def _says(version: SettingsVersion, trading: TradingConfig) -> bool:
     """Tell whether a version holds these settings; one of an older fxcast lacks what has been added since, at its default."""
     try:
-        return version.trading() == trading
+        return content_of(version.trading()) == content_of(trading)
     except BadSetting:
         return False
