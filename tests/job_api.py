@@ -21,6 +21,8 @@ class JobApi:
         jobs: By submission id, as the API lists them.
         logs: By submission id.
         posted: Bodies of the submits that were taken.
+        slow_logs: Submission ids whose logs get no answer.
+        asked: Methods and paths, as they were asked.
         answers: While it is not set, requests get no answer.
     """
 
@@ -28,8 +30,11 @@ class JobApi:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     logs: dict[str, str] = field(default_factory=dict[str, str])
     posted: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    slow_logs: set[str] = field(default_factory=set[str])
+    asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     packages: set[str] = field(default_factory=set[str])
     answers: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, submission_id: str, *, command: str, status: str, log: str = "", **more: Any) -> None:
@@ -45,6 +50,10 @@ class JobApi:
             **more,
         }
         self.logs[submission_id] = log
+
+    def asked_for(self, path: str) -> int:
+        """Return how often a path was asked."""
+        return sum(asked == path for _, asked in self.asked)
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and content of an answer."""
@@ -102,7 +111,11 @@ def job_api() -> Generator[JobApi]:
 
         def _answer(self, method: str) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with api.lock:
+                api.asked.append((method, self.path.rstrip("/")))
             api.answers.wait()
+            if any(self.path.endswith(f"/{job}/logs") for job in api.slow_logs):
+                api.closing.wait()
             with api.lock:
                 status, content = api.answer(method, self.path, body)
             sent = (content if isinstance(content, str) else json.dumps(content)).encode()
@@ -123,6 +136,7 @@ def job_api() -> Generator[JobApi]:
         yield api
     finally:
         api.answers.set()
+        api.closing.set()
         server.shutdown()
         server.server_close()
         thread.join(10)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,8 +24,18 @@ def api() -> Iterator[JobApi]:
         yield api
 
 
-def jobs_of(api: JobApi, *, database_url: str = "sqlite:///fx.db") -> ClusterJobs:
-    return ClusterJobs(api.url, home="/shared", store="/shared/store", database_url=database_url)
+@dataclass
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def jobs_of(api: JobApi, *, database_url: str = "sqlite:///fx.db", clock: Callable[[], float] = time.monotonic) -> ClusterJobs:
+    return ClusterJobs(api.url, home="/shared", store="/shared/store", database_url=database_url, clock=clock)
 
 
 def test_jobs_are_listed_newest_first_with_what_they_said_last(api: JobApi) -> None:
@@ -50,6 +63,87 @@ def test_a_log_that_is_gone_is_said_and_the_others_are_there(api: JobApi) -> Non
     said = {each.id: each.said for each in jobs_of(api).listed(limit=10)}
     assert said["here"] == "at work"
     assert said["gone"].startswith("its log can't be read: Request failed with status code 404")
+
+
+def test_a_log_that_is_slow_is_said_and_the_others_are_there(api: JobApi) -> None:
+    api.add("here", command="python -m jobs.tune", status="RUNNING", log="at work\n", start_time=1_772_452_900_000)
+    api.add("slow", command="python -m jobs.tune", status="RUNNING")
+    api.slow_logs.add("slow")
+    clock = Clock()
+    jobs = jobs_of(api, clock=clock)
+    for _ in range(2):
+        said = {each.id: each.said for each in jobs.listed(limit=10)}
+        assert said["here"] == "at work"
+        assert said["slow"].startswith("its log can't be read: ")
+        assert "timed out" in said["slow"]
+        clock.now += 5
+    assert api.asked_for("/api/jobs/slow/logs") == 1, "it is not waited for again at once"
+
+
+def test_when_a_slow_log_has_taken_the_time_for_all_the_others_are_read_at_the_next_look(api: JobApi) -> None:
+    api.add("first", command="python -m jobs.tune", status="RUNNING", log="slowly\n", start_time=1_772_452_900_000)
+    api.add("second", command="python -m jobs.tune", status="RUNNING", log="at work\n")
+    now = [0.0]
+
+    def clock() -> float:
+        return now[0] + 10.0 * api.asked_for("/api/jobs/first/logs")
+
+    jobs = jobs_of(api, clock=clock)
+    first, second = jobs.listed(limit=10)
+    assert (first.said, second.said) == ("slowly", "its log was not read: the cluster took too long for others")
+    now[0] += 5
+    first, second = jobs.listed(limit=10)
+    assert (first.said, second.said) == ("slowly", "at work")
+
+
+def test_pages_share_an_answer_for_some_seconds_and_logs_for_some_more_until_something_is_done(api: JobApi) -> None:
+    api.add("one", command="python -m jobs.tune", status="RUNNING", log="step 1\n")
+    clock = Clock()
+    jobs = jobs_of(api, clock=clock)
+    listing, its_log = "/api/jobs", "/api/jobs/one/logs"
+    with ThreadPoolExecutor(4) as pages:
+        found = [each.result() for each in [pages.submit(jobs.listed, limit=10) for _ in range(4)]]
+    assert [each[0].said for each in found] == ["step 1"] * 4
+    assert (api.asked_for(listing), api.asked_for(its_log)) == (1, 1)
+    api.logs["one"] = "step 2\n"
+    clock.now = 5
+    assert jobs.listed(limit=10)[0].said == "step 1"
+    assert (api.asked_for(listing), api.asked_for(its_log)) == (2, 1)
+    clock.now = 16
+    assert jobs.listed(limit=10)[0].said == "step 2"
+    api.logs["one"] = "stopped\n"
+    jobs.stop("one", by="trader")
+    assert [(each.state, each.said) for each in jobs.listed(limit=10)] == [("stopped", "stopped")]
+    asked = api.asked_for(its_log)
+    clock.now = 1000
+    jobs.listed(limit=10)
+    assert api.asked_for(its_log) == asked, "the log of a job that has ended grows no more"
+
+
+def test_that_the_dashboard_is_silent_is_told_to_all_who_ask_at_the_same_time(api: JobApi) -> None:
+    clock = Clock()
+    jobs = jobs_of(api, clock=clock)
+    api.answers.clear()
+    with pytest.raises(Unavailable, match="timed out"):
+        jobs.listed(limit=10)
+    asked = len(api.asked)
+    with pytest.raises(Unavailable, match="timed out"):
+        jobs.listed(limit=10)
+    assert len(api.asked) == asked
+    api.answers.set()
+    clock.now = 5
+    assert jobs.listed(limit=10) == ()
+
+
+def test_a_job_on_a_cluster_that_was_made_anew_does_not_show_what_an_older_one_of_its_id_said(api: JobApi) -> None:
+    api.add("same", command="python -m jobs.tune", status="SUCCEEDED", log="the old one is done\n")
+    clock = Clock()
+    jobs = jobs_of(api, clock=clock)
+    assert jobs.listed(limit=10)[0].said == "the old one is done"
+    for status, said in (("PENDING", ""), ("SUCCEEDED", "the new one is done")):
+        api.add("same", command="python -m jobs.tune", status=status, log="the new one is done\n", start_time=1_772_459_000_000)
+        clock.now += 5
+        assert jobs.listed(limit=10)[0].said == said
 
 
 def test_a_start_that_is_repeated_starts_one_job_even_where_it_has_succeeded_before(api: JobApi) -> None:

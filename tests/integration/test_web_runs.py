@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from fxcast.adapters.storage.access_tokens import Scope, create_token
 from fxcast.cluster.local import REPOSITORY
@@ -23,6 +23,7 @@ from tests.web_site import Site
 pytestmark = needs_chromium
 
 _DO = '"id":"runs-do","property":"n_clicks","value":1'
+_ASKS = '"output":"runs-confirm.children"'
 _TRAINING = "python -m jobs.train --config configs/train.yaml --name=mine"
 
 
@@ -156,6 +157,38 @@ def test_progress_is_shown_and_a_job_is_stopped_after_a_confirmation(site: Site,
         expect(page.locator("#runs-said")).to_contain_text("Job train-mine-3f2a91c4 is asked to stop, by trader.")
         expect(row).to_contain_text("stopped")
         assert api.jobs["train-mine-3f2a91c4"]["status"] == "STOPPED"
+
+
+def test_an_answer_is_to_the_question_on_the_screen_while_another_one_is_on_its_way(site: Site, api: JobApi) -> None:
+    for job in ("train-first", "train-second"):
+        api.add(job, command=_TRAINING, status="RUNNING")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if _ASKS in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    with visiting() as visit:
+        page = opened_by(visit, site, "trader")
+        page.get_by_role("button", name="Stop train-first").click()
+        shown = page.get_by_role("alertdialog")
+        expect(shown).to_contain_text("Stop job train-first?")
+        page.route("**/_dash-update-component?*", hold)
+        with page.expect_request(lambda request: _ASKS in (request.post_data or "")):
+            page.get_by_role("button", name="Stop train-second").click()
+        expect(shown).to_contain_text("Stop job train-first?")
+        shown.get_by_role("button", name="Stop the job").click()
+        expect(page.locator("#runs-said")).to_contain_text("Job train-first is asked to stop, by trader.")
+        assert api.jobs["train-second"]["status"] == "RUNNING"
+        for route in held:
+            route.continue_()
+        page.unroute("**/_dash-update-component?*")
+        expect(shown).to_contain_text("Stop job train-second?")
+        shown.get_by_role("button", name="Stop the job").click()
+        expect(page.locator("#runs-said")).to_contain_text("Job train-second is asked to stop, by trader.")
+        expect(shown).to_have_count(0)
 
 
 def test_who_may_only_look_sees_no_buttons_and_is_refused_whatever_is_sent(site: Site, api: JobApi) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import text
 
 from fxcast.adapters.storage.access_tokens import Scope, create_token
 from fxcast.adapters.storage.database import open_database
@@ -18,6 +19,7 @@ from tests.web_site import Site
 pytestmark = needs_chromium
 
 STRENGTH = "ldm4ts min strength"
+_ASKED = '"output":"settings-confirm.children"'
 _PRESSED = '"id":"settings-apply","property":"n_clicks","value":1'
 
 
@@ -135,11 +137,23 @@ def test_what_the_engine_refused_and_what_it_took_is_told_when_it_happens(site: 
         expect(visit.page.get_by_text(f"Version {number}, set by ben, in force since")).to_be_visible()
 
 
+def test_settings_that_can_not_be_read_take_no_kill_switch_away(site: Site) -> None:
+    with open_database(site.database_url).begin() as connection:
+        connection.execute(text("""UPDATE settings_versions SET content = '{"min_quality": 7}' WHERE version = 1"""))
+    with visiting() as visit:
+        sign_in(visit, site, "trader")
+        visit.page.goto(f"{site.url}/risk")
+        expect(visit.page.get_by_text("version 1: min_quality: found 7")).to_be_visible()
+        expect(visit.page.get_by_role("button", name="halted", exact=True)).to_be_enabled()
+
+
 def test_who_may_only_look_can_set_nothing_whatever_is_sent(site: Site) -> None:
     with visiting() as visit:  # what the page sends for somebody who may
         sign_in(visit, site, "trader")
         visit.page.get_by_role("textbox", name=STRENGTH).fill("0.42")
-        look(visit)
+        with visit.page.expect_request(lambda request: _ASKED in (request.post_data or "")) as looked:
+            look(visit)
+        question = looked.value.post_data
         with visit.page.expect_request(lambda request: _PRESSED in (request.post_data or "")) as sent:
             visit.page.get_by_role("button", name="Apply").click()
         url, body = sent.value.url, sent.value.post_data
@@ -149,4 +163,5 @@ def test_who_may_only_look_can_set_nothing_whatever_is_sent(site: Site) -> None:
         for name in ("Show what changes", "go back to 1"):
             expect(visit.page.get_by_role("button", name=name)).to_be_disabled()
         assert "found view; allowed: trade" in visit.post(url, body)
+        assert "found view; allowed: trade" in visit.post(url, question), "nor have what was typed read"
     assert versions_of(site).newest(1)[0].version == 3

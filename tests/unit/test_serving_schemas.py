@@ -1,22 +1,30 @@
-"""What the HTTP API takes: bodies that pydantic accepts, and the rules of the market data refuse by the body's own names."""
+"""What the HTTP API takes: bodies that pydantic accepts, and the rules of the market data refuse by the body's own names; how long
+an answer may take.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from ray.serve.handle import DeploymentResponse
 
 from fxcast.domain.candle import CandleSeries, candle_problem, sound_rows, to_datetime
-from fxcast.domain.forecaster import predict
-from fxcast.errors import BadCandles
+from fxcast.domain.forecaster import ForecastRequest, predict
+from fxcast.errors import BadCandles, ForecastLate
+from fxcast.models.folder import save_pretrained
+from fxcast.serving.directory import ModelDirectory
+from fxcast.serving.router import Asked, ForecastRouter, asked_in
 from fxcast.serving.schemas import ForecastBody, MinutesQuery, PredictionsQuery
 from tests.factories import make_series
 from tests.model_factories import make_calibration, make_pipeline
@@ -139,3 +147,71 @@ def test_a_number_is_no_time(time: object) -> None:
     if time is not None:  # which is no bound at all
         with pytest.raises(ValidationError):
             PredictionsQuery.model_validate({"since": time})
+
+
+@pytest.mark.parametrize(("wanted", "is_kept"), [({}, True), ({"paths": True}, True), ({"vision": True, "futures": 2}, False)])
+def test_a_forecast_that_is_looked_at_is_not_stored(wanted: Body, is_kept: bool) -> None:
+    assert asked_in(ForecastBody.model_validate(body_of(make_series()) | wanted)).is_kept is is_kept
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock a test sets forward."""
+
+    skipped_s = 0.0
+
+    def time(self) -> float:  # pyright: ignore[reportImplicitOverride]
+        return super().time() + self.skipped_s
+
+
+class SlowAnswer(DeploymentResponse[Any]):
+    """What a handle of Ray Serve gives, of a replica that takes its time."""
+
+    def __init__(self, answer: object, takes_s: float) -> None:
+        self._answer, self._takes_s = answer, takes_s
+        self.is_cancelled = False
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._come().__await__()
+
+    async def _come(self) -> object:
+        cast("SkippingLoop", asyncio.get_running_loop()).skipped_s += self._takes_s
+        for _ in range(3):
+            await asyncio.sleep(0)  # a deadline that has passed is noticed
+        return self._answer
+
+    def cancel(self) -> None:  # pyright: ignore[reportImplicitOverride]
+        self.is_cancelled = True
+
+
+class SlowService:
+    """A handle of Ray Serve whose replica takes so long for the forecast, and for its pictures."""
+
+    def __init__(self, *answers: SlowAnswer) -> None:
+        self._answers = list(answers)
+        self.forecast = self.look = self
+
+    def options(self, **_: object) -> SlowService:
+        return self
+
+    def remote(self, *_: object) -> SlowAnswer:
+        return self._answers.pop(0)
+
+
+@pytest.mark.parametrize(("look_s", "is_late"), [(10.0, False), (40.0, True)])
+def test_a_forecast_and_its_pictures_have_one_deadline(tmp_path: Path, look_s: float, is_late: bool) -> None:
+    save_pretrained(make_pipeline(), tmp_path, card="", fxcast_version="0")
+    window = make_series()
+    made = predict(make_pipeline(), window, horizons_minutes=(240,), num_samples=20, seed=0)
+    look = SlowAnswer(({}, None), look_s)
+    directory = ModelDirectory(tmp_path, database_url="sqlite://", clock=lambda: datetime.now(UTC))
+    router = ForecastRouter(
+        cast("Any", SlowService(SlowAnswer(made, 40.0), look)), directory, width_factors=lambda _key, _window: {}, timeout_s=60.0
+    )
+    asked = Asked(request=ForecastRequest(window=window, num_samples=20), vision=True)
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        if is_late:
+            with pytest.raises(ForecastLate, match="within 60 s"):
+                runner.run(router.answer(asked))
+        else:
+            assert runner.run(router.answer(asked))[0] is made
+    assert look.is_cancelled is is_late

@@ -57,7 +57,7 @@ def test_a_field_has_the_description_range_and_default_of_the_class() -> None:
     [
         (TradingConfig, "use_trend", "switch", ""),
         (TradingConfig, "ldm4ts_num_samples", "whole", "at least 2, at most 1000"),
-        (TradingConfig, "ldm4ts_horizons", "text", "at least 1 of them"),
+        (TradingConfig, "ldm4ts_horizons", "text", "at least 1 of them, each at most 525600"),
         (TradingConfig, "ldm4ts_checkpoint_path", "text", ""),
         (TradingConfig, "risk.min_free_margin_pct", "number", "at least 0, below 100"),
         (TradingConfig, "risk.sessions", "choices", ""),
@@ -239,3 +239,22 @@ def test_long_numbers_keep_their_digits() -> None:
     rate, mode = fields_of(Precise)
     assert (text_of(rate, rate.default), text_of(rate, 100_000.0), text_of(mode, None)) == ("0.1234567890123", "100000", "")
     assert read_values((rate, mode), {"rate": text_of(rate, rate.default), "mode": ""}) == {"rate": 0.1234567890123, "mode": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &x [1, 1]\nb: [*x, *x]", "aliases"),
+        ("&x [*x]", "aliases"),
+        ("a: 2026-13-45", "month must be in 1..12"),
+        ("a: [1", "found no YAML"),
+    ],
+)
+def test_yaml_that_would_grow_or_is_none_is_refused(text: str, said: str) -> None:
+    with pytest.raises(BadSetting, match=said):
+        read_values(fields_of(TradingConfig), {"sizing.regime_multipliers": text})
+
+
+def test_a_number_of_too_many_digits_is_refused() -> None:
+    with pytest.raises(BadSetting, match="ldm4ts_num_samples: found"):
+        read_values(fields_of(TradingConfig), {"ldm4ts_num_samples": "9" * 5000})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
@@ -203,6 +204,22 @@ def test_signals_are_told_by_direction_and_verdict_and_stand_at_the_candle_that_
     assert list(named(figure, "bear accepted (1)").y) == [1.105]
 
 
+@pytest.mark.parametrize(
+    ("timeframe", "made", "candle"),
+    [
+        ("1d", datetime(2024, 3, 5, 12, tzinfo=UTC), "2024-03-04T22:00:00"),  # Tuesday's, not Monday's
+        ("4h", datetime(2024, 3, 5, 12, tzinfo=UTC), "2024-03-05T10:00:00"),
+        ("1h", datetime(2024, 3, 5, 12, tzinfo=UTC), "2024-03-05T11:00:00"),
+        ("15m", datetime(2024, 3, 5, 12, tzinfo=UTC), "2024-03-05T11:45:00"),
+        ("1d", datetime(2024, 3, 8, 22, tzinfo=UTC), "2024-03-07T22:00:00"),  # the last hour of Friday
+    ],
+)
+def test_a_signal_stands_at_the_candle_in_which_it_was_made(timeframe: str, made: datetime, candle: str) -> None:
+    marks = SignalMarks(marks=(replace(signal(0), made_at=made),), made=1)
+    figure = drawn(shown(timeframe=Timeframe(timeframe), signals=marks), UTC, "light")
+    assert list(named(figure, "bull accepted (1)").x) == [candle]
+
+
 def test_beside_a_signal_stand_verdict_reason_quality_uncertainty_and_size() -> None:
     refused = signal(4, units=0, reason="<b>spread</b> of 3 pips" + " and more" * 40)
     figure = drawn(shown(signals=SignalMarks(marks=(refused,), made=1)), BERLIN, "light")
@@ -259,6 +276,13 @@ def test_a_horizon_is_counted_in_candles_and_not_over_the_weekend() -> None:
     due = [to_datetime(each) for each in due_openings([friday_close - HOUR, friday_close], 120, H1)]
     assert due == [datetime(2024, 3, 10, 21, tzinfo=UTC), datetime(2024, 3, 10, 22, tzinfo=UTC)]
     assert len(due_openings([], 120, H1)) == 0
+
+
+def test_a_day_is_one_candle_though_new_york_sets_its_clock() -> None:
+    autumn = [to_datetime(each) for each in due_openings([datetime(2024, 10, 31, 21, tzinfo=UTC)], 2 * 1440, Timeframe("1d"))]
+    assert autumn == [datetime(2024, 11, 3, 22, tzinfo=UTC)], "Friday is the first day after Thursday's close, Monday the second"
+    spring = [to_datetime(each) for each in due_openings([datetime(2024, 3, 7, 22, tzinfo=UTC)], 2 * 1440, Timeframe("1d"))]
+    assert spring == [datetime(2024, 3, 10, 21, tzinfo=UTC)]
 
 
 def test_what_became_of_forecasts_is_said_with_its_interval() -> None:

@@ -20,6 +20,7 @@ from fxcast.cluster.local import REPOSITORY
 from fxcast.errors import BadSetting, BadSetup, NotFound
 from fxcast.web.cluster_jobs import newest_line
 from fxcast.web.evaluations import evaluation_folder, list_evaluations
+from fxcast.web.forms import text_of
 from fxcast.web.reports import report_file
 from fxcast.web.runs_view import counts_said, duration, folds_left_s, folds_said, ratio, share, trials_left_s, trials_said
 from fxcast.web.sources import Sources
@@ -168,6 +169,8 @@ def test_an_evaluation_is_listed_by_its_scores_and_one_that_can_not_be_read_says
     (found,) = list_evaluations(str(tmp_path), limit=10)
     assert (found.model, found.symbols, found.period) == ("mine", ("EURUSD",), "2017-10-26 to 2017-12-29")
     assert (found.skills, found.warnings, found.has_report, found.problem) == ((("random-walk", 0.03),), ("short",), False, "")
+    (folder / "report.html").write_text("written after the scores")
+    assert [each.has_report for each in list_evaluations(str(tmp_path), limit=10)] == [True]
     broken = tmp_path / "runs" / "evaluate" / "broken"
     broken.mkdir()
     (broken / "scores.json").write_text("{}")
@@ -237,7 +240,7 @@ def test_only_what_differs_from_the_config_file_is_passed_in_the_classs_own_word
         ({"name": "a", "start": ""}, "start: found nothing; allowed: a value, or a config file that names none"),
         (
             {"name": "a", "space": "{trading.min_quality: {low: 0.3, high: 0.5}}"},
-            "space: found no trading.ldm4ts_uncertainty_threshold",
+            "space: trading.ldm4ts_uncertainty_threshold: wanted nothing, found {",
         ),
     ],
 )
@@ -245,6 +248,27 @@ def test_what_the_settings_class_does_not_take_is_refused_before_anything_is_sta
     with pytest.raises(BadSetting) as refused:
         checked_run(startable("tune"), "tune.yaml", raw, home=str(REPOSITORY))
     assert said in str(refused.value)
+
+
+def test_a_key_that_is_taken_out_deep_in_a_mapping_is_refused_for_the_config_file_names_it_still() -> None:
+    tune = startable("tune")
+    (field,) = (field for field in start_form(tune, "tune_model.yaml").fields if field.path == "space")
+    space = start_form(tune, "tune_model.yaml").content["space"]
+    name = "training.learning_rate"
+    assert space[name]["log"] is True
+    shorter = {**space, name: {key: value for key, value in space[name].items() if key != "log"}}
+    with pytest.raises(BadSetting) as refused:
+        checked_run(tune, "tune_model.yaml", {"name": "a", "space": text_of(field, shorter)}, home=str(REPOSITORY))
+    assert str(refused.value).startswith("space: training.learning_rate: log: wanted false, found true once the options are read;")
+    said = {**space, name: {**space[name], "log": False}}
+    run = checked_run(tune, "tune_model.yaml", {"name": "a", "space": text_of(field, said)}, home=str(REPOSITORY))
+    assert set(run.changed) == {"name", "space"}
+
+
+@pytest.mark.parametrize("path", ["params", "text_encoder", "trading.ldm4ts_checkpoint_path", "start"])
+def test_a_text_that_would_unset_a_field_is_refused(path: str) -> None:
+    with pytest.raises(BadSetting, match=rf"{path}: "):
+        checked_run(startable("tune"), "tune.yaml", {"name": "a", path: "None"}, home=str(REPOSITORY))
 
 
 def test_no_other_file_than_a_runs_own_config_is_read() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import numpy as np
 import pytest
 
@@ -21,7 +22,8 @@ from fxcast.models.pipeline import LDM4TSPipeline
 from fxcast.models.text import describe_window
 from fxcast.serving.looking import look
 from fxcast.serving.schemas import check_futures, prediction_body
-from fxcast.web.asked_forecasts import Asked, AskedForecasts, Look
+from fxcast.trading.forecasting import forecast_seed
+from fxcast.web.asked_forecasts import Asked, AskedForecasts, Kept, Look
 from fxcast.web.vision_view import (
     bars_a_row,
     channel_figure,
@@ -36,6 +38,7 @@ from tests.factories import make_series
 from tests.forecast_server import ForecastServer
 from tests.model_factories import make_calibration, make_pipeline
 from tests.ports import free_port
+from tests.web_site import Site
 
 BERLIN = ZoneInfo("Europe/Berlin")
 H1 = Timeframe("1h")
@@ -53,8 +56,7 @@ def looked(window: CandleSeries, *, futures: int = 0, num_samples: int = 8, pipe
     pictures, seen = look(forecaster, request, futures)
     body = prediction_body(predict_together(forecaster, [request])[0], with_samples=True, pictures=pictures, seen=seen)
     assert body.vision is not None
-    asked = Asked(symbol=window.symbol, timeframe=window.timeframe, model=None, until=body.made_at, asked_at=body.made_at)
-    return Look(asked=asked, window=window, forecast=body, pictures=body.vision, seen=seen)
+    return Look(asked_at=body.made_at, window=window, forecast=body, pictures=body.vision, seen=seen)
 
 
 def swinging(bars: int) -> CandleSeries:
@@ -157,8 +159,13 @@ def test_the_futures_pass_through_the_forecasts_own_samples() -> None:
     for minutes, horizon in answer.forecast.horizons.items():
         at = answer.seen.future_minutes.index(float(minutes))
         assert sorted(each.prices[at] for each in answer.seen.futures) == pytest.approx(horizon.samples, rel=1e-12)
+    assert answer.seen.future_pixels is not None
     few = looked(make_series(), futures=3, pipeline=calibrated())
     assert few.seen.futures == answer.seen.futures[:3]
+
+
+def test_without_futures_nothing_is_said_of_their_charts() -> None:
+    assert looked(make_series()).seen.future_pixels is None
 
 
 def test_futures_are_drawn_from_now_on_beside_mean_and_interval() -> None:
@@ -186,26 +193,94 @@ def test_charts_that_can_not_be_are_refused(futures: int, with_vision: bool, all
 def asked_about(window: CandleSeries, store: CandleStore) -> Asked:
     store.append(window)
     closed = to_datetime(window.close_times[-1])
-    return Asked(symbol=window.symbol, timeframe=window.timeframe, model=None, until=closed, asked_at=closed)
+    return Asked(symbol=window.symbol, timeframe=window.timeframe, model=None, until=closed)
 
 
-def test_the_service_is_asked_once_for_each_time_that_somebody_asks(tmp_path: Path) -> None:
-    store = CandleStore(tmp_path)
+@dataclass
+class Clock:
+    """One that a test sets."""
+
+    at: datetime = MONDAY
+
+    def now(self) -> datetime:
+        return self.at
+
+
+def test_open_pages_share_an_answer_and_only_a_press_of_look_makes_a_new_one(tmp_path: Path) -> None:
+    store, clock = CandleStore(tmp_path), Clock()
     asked = asked_about(make_series(), store)
     server = ForecastServer(pipeline=make_pipeline())
     server.start()
     with ForecastClient(server.url, "", retries=0) as client:
-        looks = AskedForecasts(client, store)
+        looks = AskedForecasts(client, store, clock.now)
         first = looks.look(asked)
-        assert looks.look(asked) is first
-        assert len(server.asked) == 1
-        assert (server.asked[0].num_samples, server.asked[0].seed) == (50, 0), "as an engine asks"
         assert (first.window.values == make_series().values).all()
-        looks.look(replace(asked, asked_at=asked.asked_at + timedelta(seconds=1)))
+        clock.at += timedelta(minutes=1)
+        assert looks.look(replace(asked)) is first, "another page that follows"
+        pressed = replace(asked, pressed_at=clock.at)
+        second = looks.look(pressed)
+        assert len(server.asked) == 2
+        assert (first.asked_at, second.asked_at) == (MONDAY, clock.at)
+        clock.at += timedelta(minutes=1)
+        assert looks.look(pressed) is second, "to paint anew asks for no forecast"
+        assert looks.look(asked) is second, "the newest serves whoever has not pressed"
         assert len(server.asked) == 2
         with pytest.raises(BadRequest, match="model_version"):
             looks.look(replace(asked, model="another"))
     server.stop()
+
+
+def test_what_is_shown_is_what_an_engine_forecasts_of_the_candle(tmp_path: Path) -> None:
+    store, window = CandleStore(tmp_path), make_series()
+    asked = asked_about(window, store)
+    server = ForecastServer(pipeline=make_pipeline())
+    server.start()
+    with ForecastClient(server.url, "", retries=0) as client:
+        shown = AskedForecasts(client, store, Clock().now).look(asked).forecast
+    server.stop()
+    seed = forecast_seed(window.symbol, to_datetime(window.close_times[-1]))
+    traded = predict_together(make_pipeline(), [ForecastRequest(window=window, num_samples=50, seed=seed)])[0]
+    assert shown.num_samples == 50
+    assert {int(minutes): horizon.q05 for minutes, horizon in shown.horizons.items()} == {
+        minutes: horizon.q05 for minutes, horizon in traded.horizons.items()
+    }
+
+
+def test_a_press_counts_though_news_came_meanwhile() -> None:
+    asked = Asked(symbol="EURUSD", timeframe=H1, model=None, until=MONDAY, pressed_at=MONDAY + timedelta(hours=1))
+    for each in (asked, replace(asked, pressed_at=None)):
+        kept = Kept(asked=each, clicks=2)
+        assert Kept.read(kept.written()) == kept
+        assert not kept.is_pressed_since(2), "only news came"
+        assert kept.is_pressed_since(3), "whatever triggered the question"
+    assert Kept.read(None) is None
+
+
+def test_a_press_of_look_that_reaches_the_server_as_news_asks_anew(tmp_path: Path) -> None:
+    site, asked = Site(folder=tmp_path), asked_about(make_series(), CandleStore(tmp_path / "store"))
+    kept = Kept(asked=asked, clicks=0).written()
+    chosen = {"vision-symbol": asked.symbol, "vision-timeframe": asked.timeframe.name, "vision-model": "the one in use"}
+    outputs = {"vision-asked": "data", "vision-news": "children", "vision-follow": "children"}
+
+    def answer(clicks: int) -> Any:  # JSON
+        values = [("vision-look", "n_clicks", clicks), *((each, "value", value) for each, value in chosen.items())]
+        values += [("vision-follow", "n_clicks", None), ("live", "data", {"candles": "new"})]
+        body = {
+            "output": f"..{'...'.join(f'{each}.{part}' for each, part in outputs.items())}..",
+            "outputs": [{"id": each, "property": part} for each, part in outputs.items()],
+            "inputs": [{"id": id_, "property": part, "value": value} for id_, part, value in values],
+            "state": [{"id": "vision-asked", "property": "data", "value": kept}],
+            "changedPropIds": ["live.data"],
+        }
+        answered = httpx.post(f"{site.url}/_dash-update-component", json=body, trust_env=False, timeout=60.0)
+        return answered.raise_for_status().json()["response"]
+
+    site.start()
+    try:
+        assert "vision-asked" not in answer(clicks=0), "only news"
+        assert answer(clicks=1)["vision-asked"]["data"]["clicks"] == 1
+    finally:
+        site.stop()
 
 
 def test_a_service_that_is_gone_is_said_and_asked_again(tmp_path: Path) -> None:
@@ -213,7 +288,7 @@ def test_a_service_that_is_gone_is_said_and_asked_again(tmp_path: Path) -> None:
     asked = asked_about(make_series(), store)
     server = ForecastServer(pipeline=make_pipeline(), port=free_port())
     with ForecastClient(server.url, "", retries=0) as client:
-        looks = AskedForecasts(client, store)
+        looks = AskedForecasts(client, store, Clock().now)
         with pytest.raises(ForecastUnavailable, match="does not answer"):
             looks.look(asked)
         server.start()
@@ -229,12 +304,12 @@ def test_an_answer_without_pictures_is_no_answer(tmp_path: Path) -> None:
         ForecastClient(server.url, "", retries=0) as client,
         pytest.raises(UnexpectedAnswer, match="without pictures"),
     ):
-        AskedForecasts(client, store).look(asked)
+        AskedForecasts(client, store, Clock().now).look(asked)
 
 
 def test_the_newest_close_is_known_as_soon_as_it_is_stored(tmp_path: Path) -> None:
     store, window = CandleStore(tmp_path), make_series()
-    looks = AskedForecasts(ForecastClient("http://127.0.0.1:1", ""), store)
+    looks = AskedForecasts(ForecastClient("http://127.0.0.1:1", ""), store, Clock().now)
     assert looks.newest_close(window.symbol, window.timeframe) is None
     store.append(window.slice(0, 99))
     assert looks.newest_close(window.symbol, window.timeframe) == to_datetime(window.close_times[98])

@@ -245,7 +245,9 @@ class ForecastApi:
     async def _answered(self, asked: Asked) -> PredictionBody:
         with self._latency.measured():
             prediction, body = await self._router.answer(asked)
-        self._backend.keep(_logged(prediction))
+        _logged(prediction)
+        if asked.is_kept:
+            self._backend.keep(prediction)
         return body
 
     async def _answer_or_problem(self, content: object) -> AnswerBody:

@@ -50,7 +50,7 @@ def look(forecaster: Forecaster, request: ForecastRequest, futures: int) -> tupl
         return_rhythms=_rhythms(returns),
         size_rhythms=_rhythms(sizes),
         pixels=_pixels(CONTEXT_BARS, period, config.image_size),
-        future_pixels=_pixels(config.path_points, torch.tensor([config.path_side]), config.image_size),
+        future_pixels=_pixels(config.path_points, torch.tensor([config.path_side]), config.image_size) if futures else None,
         future_minutes=(path_bars(config) * forecaster.timeframe.minutes).tolist(),
         futures=_futures(forecaster, request, windows, futures) if futures else [],
     )

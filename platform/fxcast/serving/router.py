@@ -54,6 +54,11 @@ class Asked:
     model_version: str | None = None
     fallback: Fallback = "none"
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the forecast is stored: one that somebody looks at never takes the place of one that is traded."""
+        return not (self.vision or self.futures)
+
 
 class ForecastRouter:
     """Hand requests to the models that they are for.
@@ -62,7 +67,7 @@ class ForecastRouter:
         service: The deployment that forecasts.
         directory: Says which model answers.
         width_factors: Says by how much the online calibration widens a model's forecast of a window, by horizon.
-        timeout_s: How long a forecast may take; then its caller is told, and it is cancelled.
+        timeout_s: How long a forecast may take, its pictures included; then its caller is told, and it is cancelled.
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class ForecastRouter:
 
     async def describe(self, key: ModelKey) -> ModelDescription:
         """Load a model if need be, and say what it is; raises as `answer`."""
-        return await self._in_time(self._asking(key).describe.remote())
+        return await self._in_time(self._asking(key).describe.remote(), self._deadline())
 
     async def _answer(self, asked: Asked) -> tuple[LDM4TSPrediction, PredictionBody]:
         check_levels(asked.levels, asked.request.num_samples)
@@ -113,13 +118,14 @@ class ForecastRouter:
         pictures: Mapping[str, bytes] | None = None
         seen: SeenBody | None = None
         reason: str | None = None
-        request = asked.request
+        request, deadline = asked.request, self._deadline()
         try:
             key = self._directory.find(request.window.symbol, request.window.timeframe.name, asked.model_version)
             request = replace(request, width_factors=self._width_factors(key, request.window))
-            prediction: LDM4TSPrediction = await self._in_time(self._asking(key).forecast.remote(request, tracing.traceparent()))
+            made = self._asking(key).forecast.remote(request, tracing.traceparent())
+            prediction: LDM4TSPrediction = await self._in_time(made, deadline)
             if asked.vision:
-                pictures, seen = await self._in_time(self._asking(key).look.remote(request, asked.futures))
+                pictures, seen = await self._in_time(self._asking(key).look.remote(request, asked.futures), deadline)
         except ModelUnavailable as error:
             if asked.fallback == "none":
                 raise
@@ -148,11 +154,15 @@ class ForecastRouter:
     def _asking(self, key: ModelKey) -> DeploymentHandle[Any]:
         return self._service.options(multiplexed_model_id=str(key))
 
-    async def _in_time(self, response: DeploymentResponse[Any] | DeploymentResponseGenerator[Any]) -> Any:  # noqa: ANN401 (of what was asked)
+    def _deadline(self) -> float:
+        """Return until when what is asked for now may take, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._timeout_s
+
+    async def _in_time(self, response: DeploymentResponse[Any] | DeploymentResponseGenerator[Any], deadline: float) -> Any:  # noqa: ANN401 (of what was asked)
         assert isinstance(response, DeploymentResponse), "a generator is what only a handle of a stream gives"
         with outages("no forecast"):
             try:
-                answer = await asyncio.wait_for(response, self._timeout_s)
+                answer = await asyncio.wait_for(response, deadline - asyncio.get_running_loop().time())
             except TimeoutError:
                 response.cancel()
                 raise ForecastLate(f"no forecast within {self._timeout_s:g} s") from None

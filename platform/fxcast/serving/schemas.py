@@ -87,7 +87,9 @@ class ForecastOptions(BaseModel):
         default=False, description="answer the samples themselves: prices at each horizon, ascending", examples=[True]
     )
     vision: bool = Field(
-        default=False, description="answer the three channels that the model sees, as PNG in base64", examples=[True]
+        default=False,
+        description="answer the three channels that the model sees, as PNG in base64; such a forecast is not stored",
+        examples=[True],
     )
     futures: int = Field(
         default=0,

@@ -33,6 +33,6 @@ class SeenBody(BaseModel):
     return_rhythms: list[RhythmBody] = Field(description="the strongest periods of the returns, strongest first; none if flat")
     size_rhythms: list[RhythmBody] = Field(description="the same of the returns' sizes: whether calm and storm alternate")
     pixels: PixelsBody = Field(description="of the three channels")
-    future_pixels: PixelsBody = Field(description="of a future's chart")
+    future_pixels: PixelsBody | None = Field(default=None, description="of a future's chart, if futures were asked for")
     future_minutes: list[float] = Field(description="how far ahead each point of a future's path lies, in open market")
     futures: list[FutureBody] = Field(description="the first of the forecast's samples, as many as were asked for")

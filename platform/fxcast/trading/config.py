@@ -30,6 +30,8 @@ def _pairs(symbols: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Pairs = Annotated[tuple[str, ...], AfterValidator(_pairs)]  # symbols, each once
+_WEEK_MINUTES = 7 * 24 * 60
+_YEAR_MINUTES = 365 * 24 * 60
 Share = Annotated[float, Field(ge=0, le=1)]
 ValueT = TypeVar("ValueT")
 
@@ -54,12 +56,16 @@ class RiskLimits(Settings):
     max_daily_loss_pct: float = Field(default=2.0, gt=0, description="no new risk after losing this much of the day's first equity")
     max_drawdown_pct: float = Field(default=15.0, gt=0, description="no new risk this far below the peak of equity")
     cool_off_losses: int = Field(default=4, ge=1, description="losing positions in a row that end trading for a while")
-    cool_off_minutes: int = Field(default=240, ge=0, description="for how long; 0 for not at all")
+    cool_off_minutes: int = Field(default=240, ge=0, le=_YEAR_MINUTES, description="for how long; 0 for not at all")
     max_spread_pips: float = Field(default=3.0, gt=0, description="no new risk at a wider spread")
-    max_candle_age_s: float = Field(default=120.0, gt=0, description="no new risk on a candle that closed longer ago")
+    max_candle_age_s: float = Field(
+        default=120.0, gt=0, le=60 * _YEAR_MINUTES, description="no new risk on a candle that closed longer ago"
+    )
     max_forecast_age_bars: int = Field(default=8, ge=0, description="an older forecast counts as none")
     sessions: tuple[Session, ...] = Field(default=(), description="no new risk unless one of them is open; empty: at any time")
-    weekend_cut_off_minutes: int = Field(default=60, ge=0, description="no new risk so shortly before the week closes")
+    weekend_cut_off_minutes: int = Field(
+        default=60, ge=0, le=_WEEK_MINUTES, description="no new risk so shortly before the week closes"
+    )
     min_free_margin_pct: float = Field(
         default=50.0, ge=0, lt=100, description="share of equity that stays free of margin; a larger position is cut"
     )
@@ -102,7 +108,7 @@ class ManagementConfig(Settings):
     )
     target_multiple: float = Field(default=1.0, gt=0, description="the same of the target, and of the one that is followed")
     holding_multiple: float = Field(
-        default=1.0, gt=0, description="how long a position is held, in times of its signal's horizon; for exit_at_horizon"
+        default=1.0, gt=0, le=1000, description="how long a position is held, in times of its signal's horizon; for exit_at_horizon"
     )
     follow_targets: bool = Field(default=True, description="move the target to the mean of a fresh forecast")
     min_target_change_pips: float = Field(default=2.0, gt=0, description="a smaller change of stop or target is not sent")
@@ -110,7 +116,9 @@ class ManagementConfig(Settings):
         default=None, gt=0, description="close when the forecast's uncertainty (100 · std / price) has grown to this"
     )
     exit_at_horizon: bool = Field(default=True, description="close when the signal's horizon, times holding_multiple, has passed")
-    exit_before_weekend_minutes: int | None = Field(default=None, ge=1, description="close so long before the week closes")
+    exit_before_weekend_minutes: int | None = Field(
+        default=None, ge=1, le=_WEEK_MINUTES, description="close so long before the week closes"
+    )
     break_even_at_r: float | None = Field(
         default=None, gt=0, description="move the stop to the entry when the profit has reached so many times the first risk"
     )
@@ -125,7 +133,9 @@ class TradingConfig(Settings):
     ldm4ts_checkpoint_path: Path | None = Field(
         default=None, description="model folder that the service should have loaded; checked at start"
     )
-    ldm4ts_horizons: tuple[int, ...] = Field(default=(15, 60, 240), min_length=1, description="horizons in minutes")
+    ldm4ts_horizons: tuple[Annotated[int, Field(le=_YEAR_MINUTES)], ...] = Field(
+        default=(15, 60, 240), min_length=1, description="horizons in minutes"
+    )
     ldm4ts_uncertainty_threshold: float = Field(
         default=0.5, gt=0, description="uncertainty (100 · std / price, per cent) at which size is zero and the signal is rejected"
     )
@@ -145,7 +155,7 @@ class TradingConfig(Settings):
         description="further forecasters that vote beside it, each with the model version that the service is asked for",
     )
     forecast_interval_bars: int = Field(default=1, ge=1, description="ask for a forecast on every n-th candle")
-    forecast_timeout_s: float = Field(default=10.0, gt=0, description="a later forecast is no forecast")
+    forecast_timeout_s: float = Field(default=10.0, gt=0, le=3600, description="a later forecast is no forecast")
     use_trend: bool = Field(default=True, description="trade with the trend (moving averages)")
     use_mean_reversion: bool = Field(default=True, description="trade against extremes (Bollinger bands)")
     use_pattern: bool = Field(default=False, description="trade candlestick patterns, and breakouts on volume")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +40,10 @@ class EvaluationInList:
 def list_evaluations(home: str, *, limit: int) -> tuple[EvaluationInList, ...]:
     """Return the evaluations below a home, the newest first."""
     files = [(path.stat().st_mtime_ns, path) for path in (Path(home) / _FOLDER).glob("*/scores.json")]
-    return tuple(_read(path, changed) for changed, path in sorted(files, reverse=True)[:limit])
+    return tuple(
+        replace(_read(path, changed), has_report=(path.parent / "report.html").is_file())  # which is written after the scores
+        for changed, path in sorted(files, reverse=True)[:limit]
+    )
 
 
 def evaluation_folder(home: str, name: str) -> Path:
@@ -72,7 +75,6 @@ def _read(path: Path, changed_ns: int) -> EvaluationInList:
             period=f"{start:%Y-%m-%d} to {stop:%Y-%m-%d}",
             skills=tuple((opponent, float(each["skill"])) for opponent, each in overall.items()),
             warnings=tuple(found["warnings"]),
-            has_report=(path.parent / "report.html").is_file(),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return EvaluationInList(id=name, made_at=made_at, problem=f"scores.json: {type(error).__name__}: {error}")

@@ -18,7 +18,7 @@ from fxcast.web.form_fields import FormField, Kind, fields_of
 
 __all__ = ["Difference", "FormField", "Kind", "control", "differences", "fields_of", "read_values", "text_of", "value_at"]
 
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
 _ON = "on"
 _NOT_SET = ""
 _SCALARS: Mapping[str, str] = {"whole": "a whole number", "number": "a number", "text": "text"}
@@ -193,10 +193,19 @@ def _read_scalar(field: FormField, kind: str, text: str) -> object:
     return number
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Takes no aliases: a few of them stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  # pyright: ignore[reportImplicitOverride]  # untyped there
+        if self.check_event(yaml.AliasEvent):  # pyright: ignore[reportUnknownMemberType]
+            raise yaml.YAMLError("aliases (*name) are not taken here")
+        return super().compose_node(parent, index)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _read_yaml(field: FormField, text: str) -> object:
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, _PlainLoader)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number or a date that is none
         raise BadSetting(f"{field.path}: found no YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {} if isinstance(field.default, Mapping) else [] if isinstance(field.default, list | tuple) else None

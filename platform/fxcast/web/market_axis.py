@@ -18,12 +18,15 @@ from fxcast.domain.timeframe import Timeframe
 
 _WITHOUT_BREAKS = timedelta(days=400)  # beyond, a weekend is as wide as a hair, and there are too many
 _GRID_POINTS = 200_000
-_HOUR = np.timedelta64(3600, "s")
+_HOUR, _SECOND = np.timedelta64(3600, "s"), np.timedelta64(1, "s")
 
 
 def opening_at_close(moment: datetime, timeframe: Timeframe) -> datetime:
-    """Return where what is known at a close is drawn: at the opening of the candle that closes then."""
-    return moment - timeframe.duration
+    """Return where what is known at a close is drawn: at the opening of the candle that it belongs to.
+
+    That is the candle that closes then; on a longer timeframe than it was made on, the one that was not over yet.
+    """
+    return to_datetime(timeframe.opening(np.array([to_datetime64(moment)]) - _SECOND)[0])
 
 
 def due_openings(made_at: Sequence[datetime], horizon_minutes: int, timeframe: Timeframe) -> TimeArray:
@@ -35,7 +38,7 @@ def due_openings(made_at: Sequence[datetime], horizon_minutes: int, timeframe: T
     last = made.max() + span + span // 2 + np.timedelta64(5, "D").astype("timedelta64[s]")
     if (last - made.min()) // timeframe.step > _GRID_POINTS:
         return (made + span - timeframe.step).astype("datetime64[s]")
-    grid = np.arange(made.min(), last, timeframe.step)
+    grid = np.unique(timeframe.opening(np.arange(made.min(), last, timeframe.step)))  # days begin in New York, whose clock jumps
     opens = grid[open_mask(grid)]
     places = np.searchsorted(opens, made) + max(1, horizon_minutes // timeframe.minutes) - 1
     return opens[np.minimum(places, len(opens) - 1)]

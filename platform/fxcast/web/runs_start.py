@@ -26,6 +26,7 @@ STOP = "run-stop"  # type of the buttons that stop a job, whose id is under "job
 _OPENED, _PANEL, _ASKED, _CONFIRM = "runs-opened", "runs-start", "runs-asked", "runs-confirm"
 _KIND, _CONFIG, _CHOICE, _FORM, _PROBLEM = "runs-kind", "runs-config", "runs-choice", "runs-form", "runs-problem"
 _FIELD, _AGAIN = "run-field", "runs-again"
+_QUESTION = "runs-question"  # what the dialog on the screen asks; `_ASKED` may be another one already
 _READ_S, _AGAIN_MS = 5.0, 500  # how long the settings of a run are waited for, and the pause before that is done again
 _NOWHERE = "Runs are not started from here: this page was not told where a cluster's dashboard is (dashboard_url)."
 
@@ -124,7 +125,7 @@ def register_start(app: Dash, sources: Sources) -> None:
         if not asked:
             return None
         try:
-            return _confirm_stop(asked["job"]) if asked["do"] == "stop" else _confirm_start(sources, asked)
+            return _confirm_stop(asked) if asked["do"] == "stop" else _confirm_start(sources, asked)
         except FxcastError as error:
             return _refused("Not started", error)
 
@@ -133,16 +134,18 @@ def register_start(app: Dash, sources: Sources) -> None:
         Output(_ASKED, "data", allow_duplicate=True),
         Input("runs-do", "n_clicks"),
         Input("runs-cancel", "n_clicks"),
+        State(_QUESTION, "data"),
         State(_ASKED, "data"),
         prevent_initial_call=True,
     )
-    def do(done: int | None, cancelled: int | None, asked: _Start | _Stop | None) -> tuple[Any, Any]:
-        if not (done or cancelled) or not asked:
+    def do(done: int | None, cancelled: int | None, shown: _Start | _Stop | None, asked: _Start | _Stop | None) -> tuple[Any, Any]:
+        if not (done or cancelled) or not shown:
             return no_update, no_update
+        answered = None if asked == shown else no_update  # the next question is on its way to the screen
         if ctx.triggered_id == "runs-cancel":
-            return "Nothing was started or stopped.", None
+            return "Nothing was started or stopped.", answered
         try:
-            return (_stop(sources, asked["job"]) if asked["do"] == "stop" else _start(sources, asked)), None
+            return (_stop(sources, shown["job"]) if shown["do"] == "stop" else _start(sources, shown)), answered
         except FxcastError as error:
             return _refused("Not done", error), no_update
 
@@ -265,21 +268,28 @@ def _confirm_start(sources: Sources, asked: Mapping[str, Any]) -> Component:
         html.P([html.Strong(f"Start this on the cluster at {jobs.address}?")]),
         html.Pre(html.Code(shlex.join(run.arguments)), className="command", tabIndex=0),
         *(html.P(note) for note in notes),
+        question=asked,
         button=html.Button("Start", id="runs-do"),
     )
 
 
-def _confirm_stop(job_id: str) -> Component:
+def _confirm_stop(asked: _Stop) -> Component:
     return _dialog(
         "confirm the stop",
-        html.P([html.Strong(f"Stop job {job_id}? "), "It is asked to end, and killed if it has not after some seconds."]),
+        html.P([html.Strong(f"Stop job {asked['job']}? "), "It is asked to end, and killed if it has not after some seconds."]),
+        question=asked,
         button=html.Button("Stop the job", id="runs-do", className="danger"),
     )
 
 
-def _dialog(what: str, *children: Component, button: Component) -> Component:
+def _dialog(what: str, *children: Component, question: Mapping[str, Any], button: Component) -> Component:
     buttons = html.Div([button, html.Button("Cancel", id="runs-cancel")], className="bar")
-    return html.Div([*children, buttons], className="confirm", role="alertdialog", **labelled(what))
+    return html.Div(
+        [dcc.Store(id=_QUESTION, data=dict(question)), *children, buttons],
+        className="confirm",
+        role="alertdialog",
+        **labelled(what),
+    )
 
 
 def _refused(what: str, error: FxcastError) -> Component:

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from fxcast.cluster.local import REPOSITORY
-from fxcast.config import JobSettings
+from fxcast.config import JobSettings, explain
 from fxcast.errors import BadSetting, BadSetup
 from fxcast.web.forms import FormField, differences, fields_of, read_values, text_of, value_at
 
@@ -26,6 +28,7 @@ _CONFIGS = REPOSITORY / "configs"
 _STANDS_IN = "unnamed"  # for a name that is not given yet, while the other values are read
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 _LONGEST_NAME = 61  # of a submission
+_NOTHING = object()  # where a mapping has no such key
 _READERS = ThreadPoolExecutor(max_workers=1, thread_name_prefix="settings")  # starts no thread before it is asked
 
 
@@ -177,7 +180,7 @@ def checked_run(run: Startable, config: str, raw: Mapping[str, object], *, home:
     changed = [by_path[each.path] for each in differences(form.fields, form.content, wanted)]
     options = [_option(field, value_at(wanted, field.path)) for field in changed]
     parsed = _settings_class(run.settings).parse([*_config_option(run, config), *options])
-    _require_taken_away(changed, form.content, wanted, _content(form.fields, parsed))
+    _require_said(run, changed, wanted, parsed)
     where = ["--config", _config_for(home, config)] if config else []
     name = wanted.get("name") or ""
     return CheckedRun(
@@ -192,11 +195,15 @@ def _content(fields: Sequence[FormField], settings: JobSettings) -> dict[str, An
     content: dict[str, Any] = {}
     for field in fields:
         *above, name = field.path.split(".")
-        inner, holder = content, cast("Any", settings)
+        inner = content
         for part in above:
-            inner, holder = inner.setdefault(part, {}), getattr(holder, part)
-        inner[name] = to_jsonable_python(getattr(holder, name), by_alias=True)
+            inner = inner.setdefault(part, {})
+        inner[name] = to_jsonable_python(_value_of(settings, field.path), by_alias=True)
     return content
+
+
+def _value_of(settings: JobSettings, path: str) -> Any:  # noqa: ANN401  # a setting may be anything
+    return reduce(getattr, path.split("."), settings)
 
 
 def is_ready(run: Startable, *, wait_s: float) -> bool:
@@ -256,23 +263,58 @@ def _option(field: FormField, value: object) -> str:
     return f"--{option}={text_of(field, value)}"
 
 
-def _require_taken_away(
-    changed: Sequence[FormField], before: Mapping[str, Any], wanted: Mapping[str, Any], found: Mapping[str, Any]
-) -> None:
-    """Refuse a key that was taken out of a mapping and is still there: options add to what a config file names.
+def _require_said(run: Startable, changed: Sequence[FormField], content: Mapping[str, Any], parsed: JobSettings) -> None:
+    """Refuse a value that options can't say: they add to mappings that a config file names, and a text "None" unsets.
 
     Raises:
-        BadSetting: Names it.
+        BadSetting: Names each such field, what was wanted and what would come of it.
     """
+    wanted = _settled(run, content)
+    problems: list[str] = []
     for field in changed:
-        old, new, now = (value_at(content, field.path) for content in (before, wanted, found))
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(now, Mapping):
-            left = [str(key) for key in cast("Mapping[str, Any]", old) if key not in new and key in now]
-            if left:
-                raise BadSetting(
-                    f"{field.path}: found no {', '.join(left)}; allowed: to change what the config file or the defaults name, for "
-                    "options can't take it away; use a config file of your own"
-                )
+        values = [_value_of(settings, field.path) for settings in (wanted, parsed)]
+        if values[0] != values[1]:
+            where, *said = _first_difference(field.path, *(to_jsonable_python(value, by_alias=True) for value in values))
+            problems.append("{}: wanted {}, found {} once the options are read".format(where, *map(_said, said)))
+    if problems:
+        raise BadSetting(f"{'; '.join(problems)}; allowed: what options can say, or a config file of your own that says it")
+
+
+def _settled(run: Startable, content: Mapping[str, Any]) -> JobSettings:
+    """Return the settings that a content stands for, after the class's own rules."""
+    settings = _settings_class(run.settings)
+
+    class Settled(settings):
+        @classmethod
+        def settings_customise_sources(  # pyright: ignore[reportImplicitOverride]
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del settings_cls, env_settings, dotenv_settings, file_secret_settings  # the content has the environment's already
+            return (init_settings,)
+
+    try:
+        return Settled(**content)
+    except ValidationError as error:
+        raise BadSetting(explain(error, settings)) from None
+
+
+def _first_difference(path: str, wanted: object, found: object) -> tuple[str, object, object]:
+    """Return where two values differ first, in mappings within them too, and how."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        left, right = cast("Mapping[str, object]", wanted), cast("Mapping[str, object]", found)
+        for key in dict.fromkeys([*left, *right]):
+            if (inner := left.get(key, _NOTHING)) != (other := right.get(key, _NOTHING)):
+                return _first_difference(f"{path}: {key}", inner, other)
+    return path, wanted, found
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is _NOTHING else json.dumps(value)
 
 
 def _with_values(form: StartForm, raw: Mapping[str, object]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fxcast.adapters.storage.controls import kill_switch_requests, request_kill_
 from fxcast.adapters.storage.ledger import SqlLedger
 from fxcast.adapters.storage.settings_versions import SettingsVersions
 from fxcast.domain.calendar import is_open
-from fxcast.errors import BadSetup, FxcastError, NotFound
+from fxcast.errors import BadSetting, BadSetup, FxcastError, NotFound
 from fxcast.trading.config import RiskLimits
 from fxcast.trading.state import EngineState, KillSwitch
 from fxcast.web.charts import BLUE, VERMILLION, chart, dressed
@@ -187,13 +187,12 @@ def _shown(sources: Sources, account: str | None, zone: tzinfo, theme: str | Non
     state = ledger.load_state()
     if state is None:
         return _only(panel("Nothing yet", html.P(f"The engine of {account} has not finished a candle yet.", className="empty")))
-    settings = SettingsVersions(database, account).in_use()
-    limits = RiskLimits() if settings is None else settings.trading().risk
+    limits = _limits_in_use(SettingsVersions(database, account))
     saved = {each.name: each.saved_at for each in accounts(database)}[account]
     points = ledger.equity_curve()
     body = [
         _equity([point.at for point in points], [point.balance + point.open_profit for point in points], zone, theme),
-        html.Div([_limits(state, limits, settings is not None), _exposure(state)], className="columns"),
+        html.Div([_limits(state, limits) if isinstance(limits, RiskLimits) else limits, _exposure(state)], className="columns"),
         _positions(state, zone),
         _events(ledger, zone),
     ]
@@ -301,7 +300,18 @@ def _equity(at: list[datetime], equity: list[Decimal], zone: tzinfo, theme: str 
     )
 
 
-def _limits(state: EngineState, limits: RiskLimits, are_known: bool) -> Component:
+def _limits_in_use(versions: SettingsVersions) -> RiskLimits | Component:
+    """Return the limits that the engine trades with, or what is said in place of them: the kill switch must not wait for them."""
+    settings = versions.in_use()
+    if settings is None:
+        return panel("Limits", html.P("No engine has told its settings yet: it does at its next start.", className="empty"))
+    try:
+        return settings.trading().risk
+    except BadSetting as error:
+        return panel("Limits", problem("What the engine trades with", error))
+
+
+def _limits(state: EngineState, limits: RiskLimits) -> Component:
     rows: list[list[Any]] = []
     for use in limits_used(state, limits, _ACCOUNT_CURRENCY):
         share = "?" if use.share is None else f"{use.share:.0%}"
@@ -309,7 +319,6 @@ def _limits(state: EngineState, limits: RiskLimits, are_known: bool) -> Componen
         at_most = f"{use.limit.normalize():f} {use.unit}".strip()
         rows.append([use.name, used, at_most, mark(share, _use_kind(use.share))])
     note = "Those of the account; what cut or refused one order stands with its decision."
-    note = note if are_known else f"{note} No engine has told its settings yet: these are the defaults."
     return panel("Limits", table(["limit", "used", "at most", "share"], rows, empty="", numbers=("used", "at most")), note=note)
 
 

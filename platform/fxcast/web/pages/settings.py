@@ -130,7 +130,7 @@ def _register(app: Dash, sources: Sources) -> None:
     @app.callback(
         Output(_ASKED, "data"),
         Input(_LOOK, "n_clicks"),
-        Input({"type": "settings-back", "to": ALL}, "n_clicks"),
+        Input({"type": "settings-back", "account": ALL, "to": ALL}, "n_clicks"),
         State({"type": "setting", "path": ALL}, "value"),
         State({"type": "setting", "path": ALL}, "id"),
         State(_LOADED, "data"),
@@ -142,7 +142,7 @@ def _register(app: Dash, sources: Sources) -> None:
             return no_update
         if isinstance(pressed, dict):
             clicked = next((each["value"] for each in ctx.triggered), None)
-            return {**loaded, "back": pressed["to"]} if clicked else no_update
+            return {**loaded, "back": pressed["to"]} if clicked and pressed["account"] == loaded["account"] else no_update
         if pressed != _LOOK:  # nobody did: the history was drawn anew
             return no_update
         return loaded | {"values": {each["path"]: value for each, value in zip(ids, values, strict=True)}}
@@ -152,6 +152,7 @@ def _register(app: Dash, sources: Sources) -> None:
         if asked is None:
             return None
         try:
+            caller.get().require(Role.TRADE)
             return _confirm(sources, asked)
         except FxcastError as error:
             return _refused(error)
@@ -245,7 +246,7 @@ def _history(sources: Sources, account: str | None, zone: tzinfo) -> tuple[Compo
         before = found[place + 1] if place + 1 < len(found) else None
         back = html.Button(
             f"go back to {each.version}",
-            id={"type": "settings-back", "to": each.version},
+            id={"type": "settings-back", "account": account, "to": each.version},
             disabled=not may or each.version == newest or bool(each.problem),
         )
         state = mark("refused", "bad") if each.problem else "not yet" if each.taken_at is None else when(each.taken_at, zone)
@@ -271,7 +272,8 @@ def _wanted(sources: Sources, asked: _Asked) -> tuple[SettingsVersion, TradingCo
     versions = SettingsVersions(sources.database, str(asked["account"]))
     seen = versions.get(int(asked["version"]))
     if "back" in asked:
-        return seen, versions.get(int(asked["back"])).trading()
+        back = versions.get(int(asked["back"])).trading()
+        return seen, back.model_copy(update={"sources": seen.trading().sources})  # which come with the start
     return seen, changed(seen.trading(), asked.get("values", {}))
 
 
@@ -315,12 +317,13 @@ def _apply(sources: Sources, asked: _Asked, reason: str) -> tuple[str, int]:
     if not what_differs(seen.trading(), wanted):
         raise Conflict("nothing differs from what is set")
     versions = SettingsVersions(sources.database, str(asked["account"]))
-    in_force = _newest(sources, str(asked["account"]))
+    newest = versions.newest(_SHOWN)  # read once: what comes after it is a conflict
+    in_force = next((each for each in newest if not each.problem), None)
     if in_force is None or in_force.version != seen.version:
         found = "none" if in_force is None else f"version {in_force.version}"
         raise Conflict(f"the settings were changed meanwhile: found {found}, expected version {seen.version}; look at them again")
     words = reason or (f"back to version {asked['back']}" if "back" in asked else "")
-    version = versions.add(wanted, by=who.name, reason=words, after=versions.newest(1)[0].version, now=sources.now())
+    version = versions.add(wanted, by=who.name, reason=words, after=newest[0].version, now=sources.now())
     return f"Version {version} is set by {who.name}. The engine takes it before its next candle.", version
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from dataclasses import replace
+from datetime import tzinfo
 from typing import Any
 
 import structlog
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from fxcast.adapters.storage.outages import answered
 from fxcast.adapters.storage.registry import ANY_SYMBOL, list_models
 from fxcast.domain.timeframe import Timeframe
 from fxcast.errors import FxcastError
-from fxcast.web.asked_forecasts import Asked, AskedForecasts, Look
+from fxcast.web.asked_forecasts import Asked, AskedForecasts, Kept, Look
 from fxcast.web.charts import chart
 from fxcast.web.page import LIVE, THEME, ZONE, Page, mark, panel, when
 from fxcast.web.sources import Sources
@@ -58,7 +59,7 @@ def _layout() -> Component:
 
 
 def _register(app: Dash, sources: Sources) -> None:
-    looks = AskedForecasts(sources.forecasts, sources.candles)
+    looks = AskedForecasts(sources.forecasts, sources.candles, sources.now)
     chosen = (_SYMBOL, _TIMEFRAME, _MODEL)
 
     @app.callback(
@@ -75,17 +76,16 @@ def _register(app: Dash, sources: Sources) -> None:
     @app.callback(
         output=[Output(_ASKED, "data"), Output(_NEWS, "children"), Output(_FOLLOW, "children")],
         inputs={
-            "_clicks": Input(_LOOK, "n_clicks"),
+            "clicks": Input(_LOOK, "n_clicks"),
             "values": [Input(each, "value") for each in chosen],
             "follow": Input(_FOLLOW, "n_clicks"),
             "_live": Input(LIVE, "data"),
         },
         state={"kept": State(_ASKED, "data")},
     )
-    def ask(_clicks: int | None, values: list[Any], follow: int | None, _live: Any, kept: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    def ask(clicks: int | None, values: list[Any], follow: int | None, _live: Any, kept: Any) -> tuple[Any, ...]:  # noqa: ANN401
         follows = bool((follow or 0) % 2)
-        pressed = ctx.triggered_id == _LOOK
-        return *_asked_next(sources, looks, values, _read(kept), pressed=pressed, follows=follows), _FOLLOWS[follows]
+        return *_asked_next(sources, looks, values, Kept.read(kept), clicks=clicks or 0, follows=follows), _FOLLOWS[follows]
 
     @app.callback(
         Output(_BODY, "children"),
@@ -96,11 +96,11 @@ def _register(app: Dash, sources: Sources) -> None:
         prevent_initial_call=True,
     )
     def body(kept: Any, zone: str | None, theme: str | None) -> Any:  # noqa: ANN401
-        asked = _read(kept)
-        if asked is None:
+        known = Kept.read(kept)
+        if known is None:
             return no_update
         try:
-            look = looks.look(asked)
+            look = looks.look(known.asked)
         except FxcastError as error:
             log.warning("not shown", what="what the model sees", problem=str(error))
             return panel("The window", _refused("The forecast service gave no answer", error))
@@ -108,22 +108,25 @@ def _register(app: Dash, sources: Sources) -> None:
 
 
 def _asked_next(
-    sources: Sources, looks: AskedForecasts, values: list[Any], before: Asked | None, *, pressed: bool, follows: bool
+    sources: Sources, looks: AskedForecasts, values: list[Any], before: Kept | None, *, clicks: int, follows: bool
 ) -> tuple[Any, Any]:
     """Return what to look at now, and what to say of newer candles."""
     try:
-        wanted = _wanted(looks, values, sources.now())
+        wanted = _wanted(looks, values)
         is_empty = wanted is None and not sources.series()
     except FxcastError as error:
         return no_update, _refused("The candles can't be read now", error)
     if wanted is None:
         return no_update, html.P(_NO_CANDLES, className="empty panel") if is_empty else None
-    if before is None or pressed or _about(before) != _about(wanted):
-        return _written(wanted), None
-    if before.until == wanted.until:
+    if before is not None and before.is_pressed_since(clicks):
+        return Kept(asked=replace(wanted, pressed_at=sources.now()), clicks=clicks).written(), None
+    newer = Kept(asked=wanted, clicks=clicks).written()
+    if before is None or before.asked.about != wanted.about:
+        return newer, None
+    if before.asked.until == wanted.until:
         return no_update, None
     if follows:
-        return _written(wanted), None
+        return newer, None
     return no_update, html.P([mark("old", "warn"), " A newer candle has closed since. Press Look to see it."])
 
 
@@ -155,7 +158,7 @@ def _option(words: str, *, off: bool = False) -> dict[str, Any]:
     return {"label": words, "value": words, "disabled": off}
 
 
-def _wanted(looks: AskedForecasts, values: list[Any], now: datetime) -> Asked | None:
+def _wanted(looks: AskedForecasts, values: list[Any]) -> Asked | None:
     """Return what a look now would be about, None before something is chosen."""
     symbol, timeframe, model = values
     if not isinstance(symbol, str) or not isinstance(timeframe, str):
@@ -168,33 +171,6 @@ def _wanted(looks: AskedForecasts, values: list[Any], now: datetime) -> Asked | 
         timeframe=Timeframe(timeframe),
         model=model if isinstance(model, str) and model != _IN_USE else None,
         until=until,
-        asked_at=now,
-    )
-
-
-def _about(asked: Asked) -> tuple[str, Timeframe, str | None]:
-    return asked.symbol, asked.timeframe, asked.model
-
-
-def _written(asked: Asked) -> dict[str, Any]:
-    return {
-        "symbol": asked.symbol,
-        "timeframe": asked.timeframe.name,
-        "model": asked.model,
-        "until": asked.until.isoformat(),
-        "asked_at": asked.asked_at.isoformat(),
-    }
-
-
-def _read(kept: Any) -> Asked | None:  # noqa: ANN401
-    if not isinstance(kept, dict):
-        return None
-    return Asked(
-        symbol=kept["symbol"],
-        timeframe=Timeframe(kept["timeframe"]),
-        model=kept["model"],
-        until=datetime.fromisoformat(kept["until"]),
-        asked_at=datetime.fromisoformat(kept["asked_at"]),
     )
 
 
@@ -208,9 +184,9 @@ def _shown(look: Look, zone: tzinfo, theme: str | None) -> list[Component]:
 
 
 def _window(look: Look, zone: tzinfo) -> Component:
-    window, forecast, asked = look.window, look.forecast, look.asked
-    closed: list[Any] = ["Its last candle closed ", when(forecast.made_at, zone), f" ({ago(forecast.made_at, asked.asked_at)} when"]
-    closed += [" it was asked for, ", when(asked.asked_at, zone), f"). Times in {zone_name(zone)}."]
+    window, forecast = look.window, look.forecast
+    closed: list[Any] = ["Its last candle closed ", when(forecast.made_at, zone), f" ({ago(forecast.made_at, look.asked_at)} when"]
+    closed += [" it was asked for, ", when(look.asked_at, zone), f"). Times in {zone_name(zone)}."]
     by = f"Model {forecast.model_version}, {forecast.num_samples} samples in {forecast.inference_time_ms:,.0f} ms."
     return panel(
         f"The last {len(window)} candles of {window.symbol} {window.timeframe}",
