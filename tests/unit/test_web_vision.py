@@ -315,3 +315,10 @@ def test_the_newest_close_is_known_as_soon_as_it_is_stored(tmp_path: Path) -> No
     assert looks.newest_close(window.symbol, window.timeframe) == to_datetime(window.close_times[98])
     store.append(window)
     assert looks.newest_close(window.symbol, window.timeframe) == to_datetime(window.close_times[99])
+
+
+@pytest.mark.parametrize(
+    "written", [{}, {"symbol": "EURUSD"}, {"symbol": 1, "timeframe": [], "model": None, "until": "x", "pressed_at": 3}]
+)
+def test_what_no_page_of_ours_has_kept_counts_as_nothing(written: dict[str, object]) -> None:
+    assert Kept.read(written) is None

@@ -63,14 +63,17 @@ class Kept:
         """Return what `written` gave, None if there is nothing yet."""
         if not isinstance(written, dict):
             return None
-        asked = Asked(
-            symbol=written["symbol"],
-            timeframe=Timeframe(written["timeframe"]),
-            model=written["model"],
-            until=datetime.fromisoformat(written["until"]),
-            pressed_at=None if written["pressed_at"] is None else datetime.fromisoformat(written["pressed_at"]),
-        )
-        return cls(asked=asked, clicks=written["clicks"])
+        try:
+            asked = Asked(
+                symbol=written["symbol"],
+                timeframe=Timeframe(written["timeframe"]),
+                model=written["model"],
+                until=datetime.fromisoformat(written["until"]),
+                pressed_at=None if written["pressed_at"] is None else datetime.fromisoformat(written["pressed_at"]),
+            )
+            return cls(asked=asked, clicks=written["clicks"])
+        except (KeyError, TypeError, ValueError):  # made by hand, or by an older page: it is asked anew
+            return None
 
     def written(self) -> dict[str, Any]:
         """Return it as JSON has it."""
